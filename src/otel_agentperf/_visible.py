@@ -1,0 +1,79 @@
+"""Identity of visible arguments and results, and whether one call's arguments hold another's result."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_LONGEST_TEXT = 16_384
+"""characters; what is longer is not kept for comparison"""
+_TRUNCATION_MARKS = ("...", "…", "[truncated]", "<truncated>", "(truncated)")
+_WORD = re.compile(r"[\w.@/:+-]+")
+_TRIVIAL = frozenset({"", "0", "1", "true", "false", "null", "none", "ok", "yes", "no"})
+"""values that occur everywhere, so that meeting one twice says nothing"""
+_MOST_VALUES = 32
+
+
+def visible_text(value: Any) -> str | None:
+    """The canonical text of an attribute that shows arguments or a result; None when absent or cut off.
+
+    JSON is parsed and written again with sorted keys, so that spelling does not matter.
+    """
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        return _dump(value)
+    if len(value) > _LONGEST_TEXT or value.rstrip('"').endswith(_TRUNCATION_MARKS):
+        return None
+    if value.lstrip()[:1] in ("{", "["):
+        try:
+            return _dump(json.loads(value))
+        except (ValueError, RecursionError):
+            # A text that opens like JSON and does not parse was most likely cut off, or is a repr.
+            return value if value.rstrip().endswith(("}", "]")) else None
+    return value
+
+
+def holds_result(args_text: str, result_text: str, earlier_args_text: str | None) -> bool | None:
+    """Does a call's argument text hold a value that an earlier call's result brought?
+
+    A value that the earlier call was itself given proves nothing. None: too long to tell.
+    """
+    values = list(_values(args_text))
+    if len(values) > _MOST_VALUES:
+        return None
+    given = earlier_args_text or ""
+    return any(value in result_text and value not in given for value in values)
+
+
+def _values(text: str) -> Iterator[str]:
+    """The leaf values of a canonical text, and the words of those that are texts."""
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = text
+    stack = [parsed]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+        else:
+            yield from _words(value)
+
+
+def _words(value: object) -> Iterator[str]:
+    for word in _WORD.findall(str(value)):
+        if word.lower() not in _TRIVIAL and (len(word) > 2 or not word.isalpha()):
+            yield word
+
+
+def _dump(value: Any) -> str | None:
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return text if len(text) <= _LONGEST_TEXT else None

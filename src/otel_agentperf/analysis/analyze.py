@@ -1,0 +1,107 @@
+"""The heart: a run in, its report out. Pure: no OpenTelemetry, no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from types import ModuleType
+
+from .. import _guard
+from .._config import Config
+from .._discover import discover
+from ..model import AgentRun, Change, Finding, Report
+from . import score, summary
+from .replay import merge, replay
+
+_SEVERITIES = ("critical", "warning", "info")
+
+
+def analyze(run: AgentRun, config: Config | None = None) -> Report:
+    """Score a run and diagnose its bottlenecks, worst first.
+
+    Live and offline use this function, so the same spans give the same report either way.
+    """
+    config = config or Config()
+    operations = summary.operations(run)
+    parts = summary.score_parts(run, operations, config)
+    total = score.weigh(parts, config.weight_triple()) or 0.0
+    findings = find_bottlenecks(run)
+    duration = run.root.duration_ns
+    replayed = replay(run, merge(finding.change for finding in findings if finding.change))
+    return Report(
+        run=run,
+        score=total,
+        score_parts=parts,
+        grade=score.grade(total),
+        efficiency=min(1.0, replayed / duration) if duration else 1.0,
+        saving_s=max(0, duration - replayed) / 1e9,
+        operations=operations,
+        agents=summary.agents(run, config),
+        caches=summary.caches(run),
+        tokens=summary.tokens(run.spans),
+        findings=findings,
+    )
+
+
+def find_bottlenecks(run: AgentRun) -> tuple[Finding, ...]:
+    """All detectors' findings that save enough, each call spoken for by the most specific one, worst first."""
+    found: list[Finding] = []
+    for kind, detector in _detectors().items():
+        with _guard.guard(f"detector {kind}"):
+            found.extend(_worthwhile(run, detector.detect(run)))
+    kept = [finding for finding in found if not _is_replaced(finding, found, run)]
+    return tuple(sorted(kept, key=lambda finding: (_SEVERITIES.index(finding.severity), -finding.saving_s)))
+
+
+@lru_cache(maxsize=1)
+def _detectors() -> dict[str, ModuleType]:
+    return discover("detectors")
+
+
+def _worthwhile(run: AgentRun, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Findings with their replayed saving, without those below max(100 ms, 5 % of the run)."""
+    duration = run.root.duration_s
+    least = max(
+        run.threshold("min_saving_s", 0.1),
+        run.threshold("min_saving_share", 0.05) * duration,
+    )
+    for finding in findings:
+        if finding.change is None:
+            yield finding
+        elif finding.wasted_s >= least:  # nothing saves more than it wastes, so spare the replay
+            saving = (run.root.duration_ns - replay(run, finding.change)) / 1e9
+            if saving >= least:
+                yield replace(finding, saving_s=saving, saving_pct=min(100.0, 100 * saving / duration))
+
+
+def _is_replaced(finding: Finding, found: Iterable[Finding], run: AgentRun) -> bool:
+    return any(
+        _speaks_instead(other, finding) or _contains(other, finding, run) for other in found if other is not finding
+    )
+
+
+def _speaks_instead(other: Finding, finding: Finding) -> bool:
+    """Is most of what `finding` is about also what `other`, which is more specific, is about?"""
+    specific: frozenset[str] = getattr(_detectors()[finding.kind], "REPLACED_BY", frozenset())
+    if other.kind == finding.kind or not (other.kind in specific or "*" in specific):
+        return False
+    shared = set(finding.evidence) & set(other.evidence)
+    return 2 * len(shared) > len(finding.evidence)
+
+
+def _contains(other: Finding, finding: Finding, run: AgentRun) -> bool:
+    """Do the calls that `other`'s fix removes include all that `finding` would change?"""
+    if other.change is None or finding.change is None or not other.change.drop:
+        return False
+    touched = _touched(finding.change)
+    return not touched & _touched(other.change) and all(
+        any(above.span_id in other.change.drop for above in run.ancestors(run.by_id[span_id]))
+        for span_id in touched
+        if span_id in run.by_id
+    )
+
+
+def _touched(change: Change) -> set[str]:
+    members = {span_id for group in change.parallel for span_id in group}
+    return {*change.drop, *change.shrink, *members, *(gap[0] for gap in change.gaps)}

@@ -1,0 +1,292 @@
+"""Says what a span is, whoever made it: GenAI conventions, OpenInference, OpenLLMetry, LangSmith, db, http.
+
+Decided when a span has ended, because instrumentations add their attributes after the start. Key spellings
+are those seen in real traces of the frameworks that docs/frameworks.md lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .. import _semconv as names
+from .._visible import visible_text
+from ..model import CacheCounts, CacheLookup, Kind, ResourceUsage, SpanRecord, Tokens
+from . import templates
+
+Attributes = Mapping[str, Any]
+
+
+class RawSpan(NamedTuple):
+    """A span as a reader or the processor has it, before it is classified."""
+
+    trace_id: str
+    """32 hexadecimal digits"""
+    span_id: str
+    """16 hexadecimal digits"""
+    parent_id: str | None
+    name: str
+    attributes: Attributes
+    start_ns: int
+    end_ns: int
+    failed: bool = False
+    scope: str = ""
+    service: str = ""
+    side: str = "internal"
+    """the span kind: internal, server, client, producer, consumer"""
+    remote_parent: bool = False
+    process: str = ""
+    """whatever tells one process from another in a source; empty inside the process itself"""
+
+
+_OPERATIONS: dict[str, Kind] = {
+    names.INVOKE_AGENT: "agent",
+    names.INVOKE_WORKFLOW: "workflow",
+    names.EXECUTE_TOOL: "tool",
+    names.CHAT: "llm",
+    names.TEXT_COMPLETION: "llm",
+    names.GENERATE_CONTENT: "llm",
+    names.EMBEDDINGS: "embedding",
+    names.RETRIEVAL: "retrieval",
+}
+_OPENINFERENCE: dict[str, Kind] = {
+    "AGENT": "agent",
+    "LLM": "llm",
+    "TOOL": "tool",
+    "RETRIEVER": "retrieval",
+    "EMBEDDING": "embedding",
+}
+_TRACELOOP: dict[str, Kind] = {"workflow": "workflow", "agent": "agent", "tool": "tool"}
+_LANGSMITH: dict[str, Kind] = {
+    "llm": "llm",
+    "tool": "tool",
+    "retriever": "retrieval",
+    "embedding": "embedding",
+}
+_REQUEST_TYPES: dict[str, Kind] = {"chat": "llm", "completion": "llm", "embedding": "embedding"}
+
+_CONVENTIONS: tuple[tuple[str, Mapping[str, Kind]], ...] = (
+    (names.GEN_AI_OPERATION_NAME, _OPERATIONS),
+    ("openinference.span.kind", _OPENINFERENCE),
+    ("traceloop.span.kind", _TRACELOOP),
+    ("langsmith.span.kind", _LANGSMITH),
+    ("llm.request.type", _REQUEST_TYPES),
+)
+
+_NAME_KEYS: dict[Kind, tuple[str, ...]] = {
+    "agent": (names.GEN_AI_AGENT_NAME, "agent.name", "graph.node.id", "traceloop.entity.name"),
+    "workflow": ("gen_ai.workflow.name", names.GEN_AI_AGENT_NAME, "traceloop.entity.name"),
+    "tool": (names.GEN_AI_TOOL_NAME, "tool.name", "traceloop.entity.name"),
+    "llm": (names.GEN_AI_REQUEST_MODEL, names.GEN_AI_RESPONSE_MODEL, "llm.model_name", "llm.request.model"),
+    "embedding": (names.GEN_AI_REQUEST_MODEL, names.GEN_AI_RESPONSE_MODEL, "embedding.model_name"),
+    "retrieval": (names.GEN_AI_DATA_SOURCE_ID, "traceloop.entity.name"),
+    "cache": (names.CACHE_NAME,),
+}
+_PREFIXES: dict[Kind, tuple[str, ...]] = {
+    "agent": ("invoke_agent ",),
+    "workflow": ("invoke_workflow ",),
+    "tool": ("execute_tool ",),
+    "llm": ("chat ", "generate_content ", "text_completion "),
+    "embedding": ("embeddings ",),
+    "retrieval": ("retrieval ",),
+}
+
+_INPUT_TOKENS = (
+    names.GEN_AI_USAGE_INPUT_TOKENS,
+    "gen_ai.usage.prompt_tokens",
+    "llm.token_count.prompt",
+    "llm.usage.prompt_tokens",
+)
+_OUTPUT_TOKENS = (
+    names.GEN_AI_USAGE_OUTPUT_TOKENS,
+    "gen_ai.usage.completion_tokens",
+    "llm.token_count.completion",
+    "llm.usage.completion_tokens",
+)
+_CACHE_READ_TOKENS = (
+    names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS,
+    "gen_ai.usage.cache_read_input_tokens",
+    "llm.token_count.prompt_details.cache_read",
+)
+
+_ARGUMENT_KEYS: dict[Kind, tuple[str, ...]] = {
+    "llm": (names.GEN_AI_INPUT_MESSAGES, "input.value", "traceloop.entity.input"),
+}
+_CALL_ARGUMENT_KEYS = (names.GEN_AI_TOOL_CALL_ARGUMENTS, "input.value", "traceloop.entity.input")
+_RESULT_KEYS = (
+    names.GEN_AI_TOOL_CALL_RESULT,
+    names.GEN_AI_OUTPUT_MESSAGES,
+    "output.value",
+    "traceloop.entity.output",
+)
+
+_HANDOFF_SCOPES = {"(merged": "gcp.vertex.agent", "transfer_to_agent": "gcp.vertex.agent"}
+_PSEUDO_TOOLS = _HANDOFF_SCOPES | {"final_answer": "smolagents", "finish": "dspy"}
+
+
+def classify(raw: RawSpan) -> SpanRecord:
+    """The record of an ended span. Unknown spans become `other`; nothing is guessed from missing attributes."""
+    attributes = raw.attributes
+    kind = _kind(raw)
+    if kind in ("db", "http"):
+        call = templates.db_call(raw.name, attributes) if kind == "db" else templates.http_call(raw.name, attributes)
+        operation, mutating, args, args_text = call
+    else:
+        operation = _operation(kind, raw)
+        mutating = kind == "tool" and templates.is_mutating_name(operation)
+        args_text = visible_text(_first(attributes, _ARGUMENT_KEYS.get(kind, _CALL_ARGUMENT_KEYS)))
+        args = attributes.get(names.ARGS_HASH) or args_text
+    cache = _cache(attributes) if kind == "cache" else None
+    result_text = visible_text(_first(attributes, _RESULT_KEYS))
+    return SpanRecord(
+        trace_id=raw.trace_id,
+        span_id=raw.span_id,
+        parent_id=raw.parent_id,
+        name=raw.name,
+        kind=kind,
+        operation=operation,
+        start_ns=raw.start_ns,
+        end_ns=max(raw.start_ns, raw.end_ns),
+        error=_error(raw, kind),
+        scope=raw.scope,
+        service=raw.service,
+        process=raw.process,
+        remote_parent=raw.remote_parent,
+        mutating=mutating,
+        args=cache.key if cache else args,
+        args_text=args_text,
+        result=attributes.get(names.RESULT_HASH) or result_text,
+        result_text=result_text,
+        result_size=_number(attributes.get(names.RESULT_SIZE)),
+        depends_on=_strings(attributes.get(names.DEPENDS_ON)),
+        asked=names.GEN_AI_TOOL_CALL_ID in attributes,
+        cpu_ns=_nanoseconds(attributes.get(names.CPU_TIME)),
+        tokens=_tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else Tokens(),
+        cache=cache,
+        counts=_counts(attributes.get(names.CACHES)),
+        usage=_usage(attributes),
+        incomplete=attributes.get(names.INCOMPLETE) is True,
+    )
+
+
+def looks_like_agent(name: str, attributes: Attributes) -> bool:
+    """A cheap look at a span that has just started: is it surely an agent or a workflow?"""
+    operation = attributes.get(names.GEN_AI_OPERATION_NAME)
+    if operation is not None:
+        return _OPERATIONS.get(operation) in ("agent", "workflow")
+    return (
+        attributes.get("openinference.span.kind") == "AGENT"
+        or attributes.get("traceloop.span.kind") in ("agent", "workflow")
+        or name.startswith("invoke_agent ")
+    )
+
+
+def _kind(raw: RawSpan) -> Kind:
+    attributes = raw.attributes
+    if names.CACHE_OPERATION in attributes:
+        return "cache"
+    for key, kinds in _CONVENTIONS:
+        value = attributes.get(key)
+        if value is not None:
+            kind = kinds.get(value, "other") if isinstance(value, str) else "other"
+            return "other" if kind == "tool" and _is_pseudo_tool(raw) else kind
+    return _kind_without_convention(raw)
+
+
+def _kind_without_convention(raw: RawSpan) -> Kind:
+    attributes = raw.attributes
+    if "mcp.method.name" in attributes:
+        return "mcp"
+    if "db.system.name" in attributes or "db.system" in attributes:
+        return "db"
+    if ("http.request.method" in attributes or "http.method" in attributes) and raw.side != "server":
+        return "http"
+    return next((kind for kind, prefixes in _PREFIXES.items() if raw.name.startswith(prefixes)), "other")
+
+
+def _is_pseudo_tool(raw: RawSpan) -> bool:
+    """Frameworks' own steps that they trace as tools; a user's tool of the same name is left alone."""
+    tool = str(raw.attributes.get(names.GEN_AI_TOOL_NAME) or raw.attributes.get("tool.name") or raw.name)
+    return any(tool.startswith(pseudo) and scope in raw.scope for pseudo, scope in _PSEUDO_TOOLS.items())
+
+
+def _operation(kind: Kind, raw: RawSpan) -> str:
+    told = _first(raw.attributes, _NAME_KEYS.get(kind, ()))
+    if isinstance(told, str) and told:
+        return told
+    for prefix in _PREFIXES.get(kind, ()):
+        if raw.name.startswith(prefix):
+            return raw.name[len(prefix) :] or raw.name
+    return raw.name or "unnamed"
+
+
+def _error(raw: RawSpan, kind: Kind) -> str | None:
+    told = raw.attributes.get(names.ERROR_TYPE)
+    if told:
+        return str(told)
+    if raw.failed:
+        return "error"
+    if kind == "http":
+        status = _number(_first(raw.attributes, ("http.response.status_code", "http.status_code")))
+        if status is not None and status >= 400:
+            return str(status)
+    return None
+
+
+def _tokens(attributes: Attributes) -> Tokens:
+    return Tokens(
+        _number(_first(attributes, _INPUT_TOKENS)),
+        _number(_first(attributes, _OUTPUT_TOKENS)),
+        _number(_first(attributes, _CACHE_READ_TOKENS)),
+    )
+
+
+def _cache(attributes: Attributes) -> CacheLookup:
+    hit = attributes.get(names.CACHE_HIT)
+    return CacheLookup(
+        operation=str(attributes[names.CACHE_OPERATION]),
+        hit=hit if isinstance(hit, bool) else None,
+        key=attributes.get(names.CACHE_KEY_HASH),
+        counted=attributes.get(names.CACHE_REPORTED) is True,
+    )
+
+
+def _counts(value: object) -> tuple[CacheCounts, ...]:
+    if not isinstance(value, str):
+        return ()
+    try:
+        return tuple(CacheCounts(**entry) for entry in json.loads(value))
+    except (ValueError, TypeError):
+        return ()
+
+
+def _usage(attributes: Attributes) -> ResourceUsage | None:
+    memory, cpu = attributes.get(names.PROCESS_MEMORY), attributes.get(names.PROCESS_CPU)
+    return None if memory is None and cpu is None else ResourceUsage(memory, cpu)
+
+
+def _first(attributes: Attributes, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        value = attributes.get(key)
+        if value is not None:
+            return value
+    return None
+
+
+def _number(value: object) -> int | None:
+    """Counts arrive as integers, as floats, and (from some exporters) as text."""
+    convert: Callable[[Any], int] = int
+    try:
+        number = None if value is None or isinstance(value, bool) else convert(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return number if number is None or number >= 0 else None
+
+
+def _nanoseconds(seconds: object) -> int | None:
+    return int(seconds * 1e9) if isinstance(seconds, (int, float)) else None
+
+
+def _strings(value: object) -> tuple[str, ...] | None:
+    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else None

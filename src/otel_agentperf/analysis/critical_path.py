@@ -1,0 +1,60 @@
+"""The critical path: what the run waited for at each moment, found by walking back from its end.
+
+The rule is the Jaeger UI's (packages/jaeger-ui, CriticalPath): from the end of a span, go to the child that
+finished last before that moment, follow it to its start, and go on from there. Children that overflow their
+parent are clipped, those wholly outside dropped. Unlike there, siblings that touch exactly are in sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+
+from ..model import PathSegment, SpanRecord
+from .intervals import Clipped, clip
+
+
+class _Open:
+    """A span whose part of the path is being walked, from `now` back to `start`."""
+
+    __slots__ = ("by_end", "now", "span", "start")
+
+    def __init__(self, clipped: Clipped, children: Iterable[SpanRecord]) -> None:
+        self.span, self.start, self.now = clipped
+        self.by_end = sorted(clip(children, self.start, self.now), key=attrgetter("end", "start"))
+
+    def last_finished(self) -> Clipped | None:
+        """The child that finished last up to now. Each child is looked at once, so nothing loops."""
+        while self.by_end:
+            child = self.by_end.pop()
+            if child.end <= self.now:
+                return child
+        return None
+
+
+def critical_path(root: SpanRecord, children: Mapping[str, Sequence[SpanRecord]]) -> tuple[PathSegment, ...]:
+    """The segments in time order; together they cover the root from start to end exactly once."""
+    segments: list[PathSegment] = []
+    stack = [_Open(Clipped(root, root.start_ns, root.end_ns), children.get(root.span_id, ()))]
+    while stack:
+        top = stack[-1]
+        child = top.last_finished()
+        since = top.start if child is None else child.end
+        if since < top.now:
+            segments.append(PathSegment(top.span, since, top.now))
+        if child is None:
+            stack.pop()
+        else:
+            top.now = child.start
+            stack.append(_Open(child, children.get(child.span.span_id, ())))
+    segments.reverse()
+    return tuple(segments)
+
+
+def critical_times(path: Iterable[PathSegment]) -> dict[str, int]:
+    """Nanoseconds on the critical path by span id."""
+    times: dict[str, int] = {}
+    for segment in path:
+        span_id = segment.span.span_id
+        times[span_id] = times.get(span_id, 0) + segment.end_ns - segment.start_ns
+    return times

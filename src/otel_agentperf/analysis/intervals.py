@@ -1,0 +1,39 @@
+"""Children clipped to their parent, and the parent's own time between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ..model import SpanRecord
+
+
+class Clipped(NamedTuple):
+    """A child as its parent's timeline sees it, nanoseconds."""
+
+    span: SpanRecord
+    start: int
+    end: int
+
+
+def clip(children: Iterable[SpanRecord], start: int, end: int) -> list[Clipped]:
+    """The children inside [start, end], cut at its edges; those wholly outside are dropped."""
+    clipped = []
+    for span in children:
+        first, last = max(span.start_ns, start), min(span.end_ns, end)
+        if first <= last:
+            clipped.append(Clipped(span, first, last))
+    return clipped
+
+
+def uncovered(children: Sequence[Clipped], start: int, end: int) -> list[tuple[int, int]]:
+    """The stretches of [start, end] in which no child is open, in order."""
+    stretches = []
+    reached = start
+    for child in sorted(children, key=lambda child: child.start):
+        if child.start > reached:
+            stretches.append((reached, child.start))
+        reached = max(reached, child.end)
+    if end > reached:
+        stretches.append((reached, end))
+    return stretches

@@ -1,0 +1,156 @@
+"""Replay (what-if): how long would the run have taken with one thing changed?
+
+A parent's timeline is its own stretches and its children. Happens-before is read off the trace: a child that
+started after a sibling had ended waited for it, and for the parent's own work in between. Changing something
+moves what waited for it, and nothing else. Replaying no change gives the measured duration exactly, and
+removing work never lengthens a run.
+
+A child that is still open well after its parent ended was not waited for, so changing it changes nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from ..model import AgentRun, Change, SpanRecord
+from .intervals import Clipped, clip, uncovered
+
+_OVERFLOW_NS = 1_000_000
+"""A child may end this much after its parent and still have been waited for: ends are recorded in sequence."""
+
+
+def replay(run: AgentRun, change: Change) -> int:
+    """The run's duration in nanoseconds with `change` made."""
+    durations: dict[str, int] = {}
+    leaders = {follower: group[0] for group in change.parallel for follower in group[1:]}
+    for span in _changed_parents_last(run, change):
+        durations[span.span_id] = _replay_span(run, span, change, durations, leaders)
+    return durations.get(run.root.span_id, run.root.duration_ns)
+
+
+def merge(changes: Iterable[Change]) -> Change:
+    """All changes at once, for a joint replay."""
+    changes = list(changes)
+    shrink: dict[str, int] = {}
+    for change in changes:
+        for span_id, duration in change.shrink.items():
+            shrink[span_id] = min(duration, shrink.get(span_id, duration))
+    return Change(
+        drop=frozenset().union(*(change.drop for change in changes)),
+        shrink=shrink,
+        parallel=tuple(group for change in changes for group in change.parallel),
+        gaps=tuple(gap for change in changes for gap in change.gaps),
+    )
+
+
+def _changed_parents_last(run: AgentRun, change: Change) -> list[SpanRecord]:
+    """The changed spans and all above them, children before parents: only their timelines can differ."""
+    touched = {*change.drop, *change.shrink, *(gap[0] for gap in change.gaps)}
+    touched.update(span_id for group in change.parallel for span_id in group)
+    depth: dict[str, int] = {}
+    for span_id in touched & run.by_id.keys():
+        line = []
+        span: SpanRecord | None = run.by_id[span_id]
+        while span is not None and span.span_id not in depth:
+            line.append(span)
+            span = run.by_id.get(span.parent_id or "") if span is not run.root else None
+        above = depth[span.span_id] if span is not None else -1
+        for height, member in enumerate(reversed(line), start=above + 1):
+            depth[member.span_id] = height
+    return [run.by_id[span_id] for span_id in sorted(depth, key=depth.__getitem__, reverse=True)]
+
+
+def _replay_span(
+    run: AgentRun, span: SpanRecord, change: Change, durations: dict[str, int], leaders: dict[str, str]
+) -> int:
+    if span.span_id in change.drop:
+        return 0
+    children = [
+        child
+        for child in clip(run.children.get(span.span_id, ()), span.start_ns, span.end_ns)
+        if child.span.end_ns <= span.end_ns + _OVERFLOW_NS
+    ]
+    gaps = [(start, end) for parent, start, end in change.gaps if parent == span.span_id]
+    duration = _Timeline(span, children, gaps).replay(durations, leaders)
+    return min(duration, change.shrink.get(span.span_id, duration))
+
+
+class _Timeline:
+    """One span's own stretches and children; all times in nanoseconds, replayed ones from the span's start."""
+
+    def __init__(self, span: SpanRecord, children: Sequence[Clipped], gaps: Sequence[tuple[int, int]]) -> None:
+        self._span = span
+        self._children = sorted(children, key=lambda child: (child.start, child.end))
+        own = uncovered(children, span.start_ns, span.end_ns)
+        self._own = _Cumulative(own)
+        self._removed = _Cumulative(_common(own, gaps))
+
+    def replay(self, durations: dict[str, int], leaders: dict[str, str]) -> int:
+        """The span's duration. `leaders`: span id → the first of its parallel group, at whose start it starts."""
+        starts: dict[str, int] = {}
+        ends: dict[str, int] = {}
+        by_end = sorted(self._children, key=lambda child: child.end)
+        waited = 0
+        earliest = 0  # the latest replayed end so far, less the parent's own time up to the measured end
+        last: Clipped | None = None
+        for child in self._children:
+            while waited < len(by_end) and by_end[waited].end <= child.start and by_end[waited].span.span_id in ends:
+                last = by_end[waited]
+                earliest = max(earliest, ends[last.span.span_id] - self._work(self._span.start_ns, last.end))
+                waited += 1
+            span_id = child.span.span_id
+            first = leaders.get(span_id)
+            begin = starts[first] if first in starts else self._resume(child.start, last, ends, earliest)
+            measured = child.end - child.start
+            starts[span_id] = begin
+            ends[span_id] = begin + min(measured, durations.get(span_id, measured))
+        for child in by_end[waited:]:
+            last = child
+            earliest = max(earliest, ends[child.span.span_id] - self._work(self._span.start_ns, child.end))
+        return max(self._resume(self._span.end_ns, last, ends, earliest), *ends.values(), 0)
+
+    def _resume(self, moment: int, last: Clipped | None, ends: dict[str, int], earliest: int) -> int:
+        """When the parent gets to what it did at the measured `moment`: after the sibling that ended last
+        before it and the same delay as measured, and after all earlier ones and its own work since."""
+        since, reached = (last.end, ends[last.span.span_id]) if last else (self._span.start_ns, 0)
+        delay = moment - since - self._removed.between(since, moment)
+        return max(reached + delay, earliest + self._work(self._span.start_ns, moment))
+
+    def _work(self, start: int, end: int) -> int:
+        return self._own.between(start, end) - self._removed.between(start, end)
+
+
+class _Cumulative:
+    """How much of a stretch some disjoint intervals cover."""
+
+    def __init__(self, intervals: Sequence[tuple[int, int]]) -> None:
+        self._intervals = intervals
+        self._starts = [start for start, _ in intervals]
+        self._sums = [0, *accumulate(end - start for start, end in intervals)]
+
+    def between(self, start: int, end: int) -> int:
+        return self._until(end) - self._until(start)
+
+    def _until(self, moment: int) -> int:
+        index = bisect_right(self._starts, moment)
+        if not index:
+            return 0
+        first, last = self._intervals[index - 1]
+        return self._sums[index - 1] + min(moment, last) - first
+
+
+def _common(own: Sequence[tuple[int, int]], gaps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of `own` that lie in a gap; only the parent's own time can be closed."""
+    common: list[tuple[int, int]] = []
+    for start, end in sorted(gaps):
+        reached = common[-1][1] if common else start
+        index = max(0, bisect_right(own, (max(start, reached), 0)) - 1)
+        for first, last in own[index:]:
+            if first >= end:
+                break
+            piece = (max(first, start, reached), min(last, end))
+            if piece[0] < piece[1]:
+                common.append(piece)
+    return common

@@ -1,0 +1,116 @@
+"""Finds the runs in a heap of spans, and indexes one run for the analysis."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+from ..model import RUN_KINDS, AgentRun, SpanRecord
+from .critical_path import critical_path, critical_times
+from .deduplicate import deduplicate
+from .self_time import self_times
+
+Children = Mapping[str, Sequence[SpanRecord]]
+
+
+def find_runs(spans: Iterable[SpanRecord], thresholds: Mapping[str, float] | None = None) -> list[AgentRun]:
+    """The runs of any number of traces, by start: the outermost agent or workflow span of each process in a
+    trace with everything below it, or the local root where the whole trace has none."""
+    traces: dict[str, dict[str, dict[str, SpanRecord]]] = defaultdict(lambda: defaultdict(dict))
+    for span in spans:
+        traces[span.trace_id][span.process].setdefault(span.span_id, span)
+    runs: list[AgentRun] = []
+    for processes in traces.values():
+        has_agent = any(span.kind in RUN_KINDS for local in processes.values() for span in local.values())
+        for local in processes.values():
+            runs.extend(_runs_of_process(local, has_agent, thresholds or {}))
+    return sorted(runs, key=lambda run: run.root.start_ns)
+
+
+def build_run(
+    root: SpanRecord,
+    spans: Iterable[SpanRecord],
+    thresholds: Mapping[str, float] | None = None,
+    incomplete: bool = False,
+) -> AgentRun:
+    """The run of `root` with those of `spans` that are below it, doubles removed and times computed."""
+    reached = _reachable(root, _by_parent(spans))
+    kept = deduplicate(sorted(reached, key=attrgetter("start_ns", "end_ns")))
+    root = next(span for span in kept if span.span_id == root.span_id)
+    children = {parent: tuple(below) for parent, below in _by_parent(span for span in kept if span is not root).items()}
+    path = critical_path(root, children)
+    return AgentRun(
+        root=root,
+        spans=tuple(kept),
+        children=children,
+        path=path,
+        critical_ns=critical_times(path),
+        self_ns=self_times(kept, children),
+        incomplete=incomplete or root.incomplete,
+        thresholds=thresholds or {},
+    )
+
+
+def _by_parent(spans: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
+    children: dict[str, list[SpanRecord]] = defaultdict(list)
+    for span in spans:
+        if span.parent_id and span.parent_id != span.span_id and not span.remote_parent:
+            children[span.parent_id].append(span)
+    return children
+
+
+def _reachable(root: SpanRecord, children: Children) -> Iterator[SpanRecord]:
+    seen = {root.span_id}
+    stack = [root]
+    while stack:
+        span = stack.pop()
+        yield span
+        for child in children.get(span.span_id, ()):
+            if child.span_id not in seen:
+                seen.add(child.span_id)
+                stack.append(child)
+
+
+def _runs_of_process(
+    local: Mapping[str, SpanRecord], has_agent: bool, thresholds: Mapping[str, float]
+) -> Iterator[AgentRun]:
+    children = _by_parent(local.values())
+    tops = [span for span in local.values() if span.remote_parent or span.parent_id not in local]
+    orphans = [span for span in tops if span.parent_id and not span.remote_parent and span.kind not in RUN_KINDS]
+    roots = list(_outermost_agents(tops, children)) if has_agent else _without(tops, orphans)
+    if not roots and not has_agent:
+        roots, orphans = tops, []
+    for root in roots:
+        adopted = [span for span in orphans if span is not root and _encloses(root, span)]
+        spans = [*_reachable(root, children), *(_under(root, span) for span in adopted)]
+        for span in adopted:
+            spans.extend(below for below in _reachable(span, children) if below is not span)
+        yield build_run(root, spans, thresholds, incomplete=bool(adopted))
+
+
+def _outermost_agents(tops: Iterable[SpanRecord], children: Children) -> Iterator[SpanRecord]:
+    seen: set[str] = set()
+    stack = list(tops)
+    while stack:
+        span = stack.pop()
+        if span.kind in RUN_KINDS:
+            yield span
+        elif span.span_id not in seen:
+            seen.add(span.span_id)
+            stack.extend(children.get(span.span_id, ()))
+
+
+def _without(spans: Iterable[SpanRecord], left_out: Iterable[SpanRecord]) -> list[SpanRecord]:
+    ids = {span.span_id for span in left_out}
+    return [span for span in spans if span.span_id not in ids]
+
+
+def _encloses(root: SpanRecord, span: SpanRecord) -> bool:
+    return root.start_ns <= span.start_ns and span.end_ns <= root.end_ns
+
+
+def _under(root: SpanRecord, orphan: SpanRecord) -> SpanRecord:
+    """A span whose parent never arrived, hung below the run it happened in."""
+    return replace(orphan, parent_id=root.span_id)

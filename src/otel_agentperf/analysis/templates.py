@@ -1,0 +1,104 @@
+"""Names and identities of db and http calls: the query or URL with its values taken out, and the values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+Attributes = Mapping[str, Any]
+
+
+class Call(NamedTuple):
+    operation: str
+    """the template"""
+    mutating: bool
+    args: str | None
+    """the values, or None where the span does not show them"""
+    args_text: str | None
+
+
+_LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
+_LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
+_SPACE = re.compile(r"\s+")
+_PLACEHOLDER = re.compile(r"\?|\$\d+|%s|%\(\w+\)s|(?<!:):[a-z_]\w*|@[a-z_]\w*", re.IGNORECASE)
+_WRITES = re.compile(
+    r"\s*(insert|update|delete|replace|merge|upsert|create|drop|alter|truncate|call|grant"
+    r"|set|mset|setex|setnx|getset|del|unlink|incr\w*|decr\w*|expire\w*|hset|hmset|hdel|hincr\w*"
+    r"|lpush|rpush|lpop|rpop|blpop|brpop|sadd|srem|spop|zadd|zrem|xadd|append|flush\w*|rename)\b",
+    re.IGNORECASE,
+)
+_READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_IDENTIFIER = re.compile(r"\d+|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f-]{4,}|(?=[\w-]*\d)[\w-]{12,}", re.IGNORECASE)
+_FIRST_WORD = re.compile(r"[a-z]+|[A-Z][a-z]*")
+_MUTATING_VERBS = frozenset(
+    """
+    add append apply approve assign book buy cancel change charge clear close commit create delete
+    deploy disable drop edit enable insert merge modify move order patch pay pop post publish
+    purchase push put register remove rename replace reserve reset save send set store submit
+    transfer undo unset update upload upsert write
+    """.split()
+)
+_KEY_VALUE_STORES = frozenset({"redis", "memcached", "valkey"})
+
+
+def db_call(name: str, attributes: Attributes) -> Call:
+    """A database call. Bound parameters are read from `db.query.parameter.*`; without them and without
+    literals in the text, what was asked for is unknown."""
+    text = attributes.get("db.query.text") or attributes.get("db.statement")
+    text = _SPACE.sub(" ", text).strip() if isinstance(text, str) else ""
+    verb = str(attributes.get("db.operation.name") or attributes.get("db.operation") or text.split(" ")[0])
+    mutating = bool(_WRITES.match(text or verb))
+    if attributes.get("db.system.name", attributes.get("db.system")) in _KEY_VALUE_STORES:
+        args = text if " " in text and "?" not in text else None
+        return Call(verb or name, mutating, args, args)
+    told = attributes.get("db.query.summary") or f"{verb} {attributes.get('db.collection.name', '')}".strip()
+    template = sql_template(text) or told or name
+    args = _query_values(text, attributes)
+    return Call(template, mutating, args, args)
+
+
+def sql_template(text: str) -> str:
+    """The query with its literals as `?` and lists as one: `SELECT … WHERE id = ?`."""
+    return _LIST.sub("(?)", _LITERAL.sub("?", text))
+
+
+def _query_values(text: str, attributes: Attributes) -> str | None:
+    bound = {key: str(value) for key, value in attributes.items() if key.startswith("db.query.parameter.")}
+    given = attributes.get("db.statement.parameters")
+    if bound or given:
+        return json.dumps([text, bound, str(given or "")], sort_keys=True)
+    if not text or _PLACEHOLDER.search(_LITERAL.sub("0", text)):
+        return None
+    return text
+
+
+def http_call(name: str, attributes: Attributes) -> Call:
+    """An outgoing http call, named by its URL template. The body of a POST is not on the span, so what it
+    asked for is unknown."""
+    method = str(attributes.get("http.request.method") or attributes.get("http.method") or "GET").upper()
+    url = attributes.get("url.full") or attributes.get("http.url")
+    url = url if isinstance(url, str) else ""
+    template = attributes.get("url.template") or attributes.get("http.route")
+    mutating = method not in _READ_METHODS
+    args = None if mutating or not url else url
+    return Call(str(template or url_template(url) or name), mutating, args, args)
+
+
+def url_template(url: str) -> str:
+    """The URL without query, its identifiers as `{id}`: `https://host/users/{id}`."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
+    path = "/".join("{id}" if _IDENTIFIER.fullmatch(part) else part for part in parts.path.split("/"))
+    return f"{parts.scheme}://{host}{path}" if host else path
+
+
+def is_mutating_name(name: str) -> bool:
+    """Does a tool's name begin with a verb that changes something (`create_ticket`, `bookFlight`)?"""
+    word = _FIRST_WORD.match(name)
+    return word is not None and word.group().lower() in _MUTATING_VERBS

@@ -1,0 +1,52 @@
+"""What cache spans tell: look-ups by cache, and what a miss cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ..model import AgentRun, SpanRecord
+
+
+def cache_spans(run: AgentRun) -> dict[str, list[SpanRecord]]:
+    """The look-ups whose outcome is known by cache name, by start, without those that the run's counts hold."""
+    caches: dict[str, list[SpanRecord]] = defaultdict(list)
+    for span in run.spans:
+        if span.cache and span.cache.hit is not None and not span.cache.counted:
+            caches[span.operation].append(span)
+    return caches
+
+
+def lookup_cost_s(lookups: Sequence[SpanRecord]) -> float:
+    """Mean seconds of the look-ups themselves."""
+    return sum(span.duration_s for span in lookups) / len(lookups) if lookups else 0.0
+
+
+def computation(run: AgentRun, miss: SpanRecord) -> SpanRecord | None:
+    """What was computed because of a miss, where it is a span of its own: the next sibling.
+
+    None where the computation happened inside the look-up, or where nothing followed.
+    """
+    if miss.cache is None or miss.cache.counted or run.children.get(miss.span_id):
+        return None
+    siblings = run.children.get(miss.parent_id or "", ())
+    following = (span for span in siblings[_position(siblings, miss) :] if span.start_ns >= miss.end_ns)
+    computed = next(following, None)
+    return None if computed is None or computed.kind == "cache" else computed
+
+
+def _position(siblings: Sequence[SpanRecord], span: SpanRecord) -> int:
+    low, high = 0, len(siblings)
+    while low < high:
+        middle = (low + high) // 2
+        if siblings[middle].start_ns < span.start_ns:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def miss_cost_s(run: AgentRun, miss: SpanRecord) -> float:
+    """Seconds of a miss with its computation."""
+    computed = computation(run, miss)
+    return miss.duration_s + (computed.duration_s if computed else 0.0)

@@ -1,0 +1,99 @@
+"""What several detectors ask of a run: calls between model turns, dependence, words for the report."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from .._visible import holds_result
+from ..model import AgentRun, Kind, Severity, SpanRecord
+
+
+class Stretch(NamedTuple):
+    """Children of one parent between two model turns, by start."""
+
+    spans: Sequence[SpanRecord]
+    after_turn: bool
+    before_turn: bool
+
+
+def stretches(run: AgentRun, parent: SpanRecord) -> Iterator[Stretch]:
+    """The children of `parent`, cut where a model turn (a model call, or a step around one) was taken: what a
+    model decides after a turn is not a loop in the code."""
+    spans: list[SpanRecord] = []
+    after_turn = _follows_turn(run, parent)
+    for child in run.children.get(parent.span_id, ()):
+        if is_turn(run, child):
+            yield Stretch(spans, after_turn, True)
+            spans, after_turn = [], True
+        else:
+            spans.append(child)
+    yield Stretch(spans, after_turn, _precedes_turn(run, parent))
+
+
+def is_turn(run: AgentRun, span: SpanRecord) -> bool:
+    """Is the span a model call, or a framework's step around one (not an agent or tool that calls a model)?"""
+    return span.kind in ("llm", "other") and span.span_id in run.thinking
+
+
+def _follows_turn(run: AgentRun, parent: SpanRecord) -> bool:
+    """A framework's step (a graph node) that runs the tools the step before it asked for."""
+    return parent.kind == "other" and any(
+        is_turn(run, sibling) and sibling.end_ns <= parent.start_ns
+        for sibling in run.children.get(parent.parent_id or "", ())
+    )
+
+
+def _precedes_turn(run: AgentRun, parent: SpanRecord) -> bool:
+    return parent.kind == "other" and any(
+        is_turn(run, sibling) and sibling.start_ns >= parent.end_ns
+        for sibling in run.children.get(parent.parent_id or "", ())
+    )
+
+
+def by_operation(spans: Iterable[SpanRecord]) -> dict[tuple[Kind, str], list[SpanRecord]]:
+    """The spans by kind and operation, in their order."""
+    groups: dict[tuple[Kind, str], list[SpanRecord]] = defaultdict(list)
+    for span in spans:
+        groups[span.kind, span.operation].append(span)
+    return groups
+
+
+def depends(later: SpanRecord, earlier: SpanRecord) -> bool | None:
+    """Do the later call's arguments hold a value of the earlier one's result? None: the trace cannot tell."""
+    if later.depends_on is not None:
+        return earlier.span_id in later.depends_on
+    if later.args_text is None or earlier.result_text is None:
+        return None
+    return holds_result(later.args_text, earlier.result_text, earlier.args_text)
+
+
+def in_sequence(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
+    """The longest chain of spans that do not overlap (earliest end first)."""
+    chain: list[SpanRecord] = []
+    for span in sorted(spans, key=lambda span: (span.end_ns, span.start_ns)):
+        if not chain or span.start_ns >= chain[-1].end_ns:
+            chain.append(span)
+    return chain
+
+
+def total_s(spans: Iterable[SpanRecord]) -> float:
+    return sum(span.duration_ns for span in spans) / 1e9
+
+
+def ids(spans: Iterable[SpanRecord]) -> tuple[str, ...]:
+    """The spans' ids in time order."""
+    return tuple(span.span_id for span in sorted(spans, key=lambda span: (span.start_ns, span.end_ns)))
+
+
+def severity(run: AgentRun, wasted_s: float) -> Severity:
+    """`critical` for what wastes half of the run."""
+    return "critical" if wasted_s >= run.threshold("critical_share", 0.5) * run.root.duration_s else "warning"
+
+
+def seconds(value: float) -> str:
+    """`850 ms`, `3.4 s`, `240 s`."""
+    if value < 0.9995:
+        return f"{value * 1e3:.0f} ms"
+    return f"{value:.1f} s" if value < 99.95 else f"{value:.0f} s"

@@ -1,0 +1,67 @@
+"""The same call in a loop, one item each, where one batched call would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from ..model import AgentRun, Change, Finding, Kind, SpanRecord
+from ._calls import by_operation, depends, ids, seconds, severity, stretches, total_s
+
+_BATCHABLE: frozenset[Kind] = frozenset({"tool", "db", "http", "retrieval", "embedding", "cache", "mcp"})
+
+
+def detect(run: AgentRun) -> Iterable[Finding]:
+    """≥5 calls of one operation under one parent between two model turns, with ≥5 distinct arguments. Silent
+    where each call needs the result of the one before (a cursor), and where arguments are hidden."""
+    for parent in run.spans:
+        for stretch in stretches(run, parent):
+            for calls in _loops(stretch.spans):
+                finding = _finding(run, calls)
+                if finding:
+                    yield finding
+
+
+def _loops(spans: Sequence[SpanRecord]) -> Iterator[list[SpanRecord]]:
+    candidates = [span for span in spans if span.kind in _BATCHABLE and not (span.cache and span.cache.counted)]
+    for calls in by_operation(candidates).values():
+        if calls[0].kind != "cache":
+            yield calls
+        else:
+            yield [span for span in calls if span.cache and span.cache.operation == "get"]
+
+
+def _finding(run: AgentRun, calls: Sequence[SpanRecord]) -> Finding | None:
+    least = int(run.threshold("n_plus_one_calls.calls", 5))
+    distinct = len({span.args for span in calls if span.args is not None})
+    if distinct < least or total_s(calls) < _least_total_s(run, calls[0].kind) or _is_chain(calls):
+        return None
+    longest = max(calls, key=lambda span: span.duration_ns)
+    wasted = total_s(calls) - longest.duration_s
+    name, count, duration = calls[0].operation, len(calls), run.root.duration_s
+    return Finding(
+        kind="n_plus_one_calls",
+        severity=severity(run, wasted),
+        operation=name,
+        calls=count,
+        wasted_s=wasted,
+        evidence=ids(calls),
+        threshold=f"≥{least} calls of one operation with distinct arguments under one parent",
+        recommend=lambda saving: (
+            f"{name} ran {count} times in a loop with {distinct} different arguments: one batched call "
+            f"saves about {seconds(saving)} of {seconds(duration)}."
+        ),
+        change=Change(drop=frozenset(span.span_id for span in calls if span is not longest)),
+    )
+
+
+def _least_total_s(run: AgentRun, kind: Kind) -> float:
+    if kind == "db":
+        return run.threshold("n_plus_one_calls.db_total_s", 0.05)
+    return run.threshold("n_plus_one_calls.total_s", 0.3)
+
+
+def _is_chain(calls: Sequence[SpanRecord]) -> bool:
+    """Do most calls take something from the result of the one before? Then no batch can ask for all at once."""
+    dependent = sum(depends(later, earlier) is True for earlier, later in pairwise(calls))
+    return 2 * dependent >= len(calls) - 1
