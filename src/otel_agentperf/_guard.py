@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+D = TypeVar("D")
 
 _logger = logging.getLogger("otel_agentperf")
 _PLACES_REMEMBERED = 1_000
@@ -39,12 +40,12 @@ def swallowed(place: str, error: Exception) -> None:
         _logger.debug("otel-agentperf: details", exc_info=error)
 
 
-def guarded(place: str, default: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def guarded(place: str, default: D) -> Callable[[Callable[P, R]], Callable[P, R | D]]:
     """Decorate a function of ours that runs inside the user's program: on an `Exception`, `default` is returned."""
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[P, R]) -> Callable[P, R | D]:
         @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R | D:
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - this is the guard

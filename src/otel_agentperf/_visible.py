@@ -11,7 +11,9 @@ _LONGEST_TEXT = 16_384
 """characters; what is longer is not kept for comparison"""
 _TRUNCATION_MARKS = ("...", "…", "[truncated]", "<truncated>", "(truncated)")
 _WORD = re.compile(r"[\w.@/:+-]+")
-_TRIVIAL = frozenset({"", "0", "1", "true", "false", "null", "none", "ok", "yes", "no"})
+_JOINTS = re.compile(r"[/:@+]+")
+_ESCAPED_SPACE = re.compile(r"\\[nrt]")
+_TRIVIAL = frozenset({"", "0", "1", "true", "false", "null", "none", "ok", "yes", "no", "http", "https", "www"})
 """values that occur everywhere, so that meeting one twice says nothing"""
 _MOST_VALUES = 32
 
@@ -39,13 +41,37 @@ def visible_text(value: Any) -> str | None:
 def holds_result(args_text: str, result_text: str, earlier_args_text: str | None) -> bool | None:
     """Does a call's argument text hold a value that an earlier call's result brought?
 
-    A value that the earlier call was itself given proves nothing. None: too long to tell.
+    Whole words count: the `7` of an argument is not in `17`. A value that the earlier call was itself given
+    proves nothing. None: too many values to tell.
     """
     values = list(_values(args_text))
     if len(values) > _MOST_VALUES:
         return None
-    given = earlier_args_text or ""
-    return any(value in result_text and value not in given for value in values)
+    brought, given = _searchable(result_text), _searchable(earlier_args_text or "")
+    return any(_occurs(value, brought) and not _occurs(value, given) for value in values)
+
+
+def _searchable(text: str) -> str:
+    """Lower case, and a line break written as an escape sequence does not stick to the next word."""
+    return _ESCAPED_SPACE.sub(" ", text).lower()
+
+
+def _occurs(word: str, text: str) -> bool:
+    """Is `word` in `text`, as a word of its own? A number is not when it is part of a longer one, or of a date."""
+    at = text.find(word)
+    while at >= 0:
+        before, after = text[max(0, at - 2) : at], text[at + len(word) : at + len(word) + 2]
+        if not (_sticks(before[::-1], word[0]) or _sticks(after, word[-1])):
+            return True
+        at = text.find(word, at + 1)
+    return False
+
+
+def _sticks(beside: str, edge: str) -> bool:
+    """Does the text beside a word (nearest character first) continue it?"""
+    if beside[:1].isalnum() or beside[:1] == "_":
+        return True
+    return edge.isdigit() and beside[:1] in tuple(".-:/") and beside[1:].isdigit()
 
 
 def _values(text: str) -> Iterator[str]:
@@ -66,9 +92,11 @@ def _values(text: str) -> Iterator[str]:
 
 
 def _words(value: object) -> Iterator[str]:
-    for word in _WORD.findall(str(value)):
-        if word.lower() not in _TRIVIAL and (len(word) > 2 or not word.isalpha()):
-            yield word
+    for found in _WORD.findall(str(value).lower()):
+        whole = found.strip(".:/+-")
+        for word in dict.fromkeys((whole, *_JOINTS.split(whole))):
+            if word not in _TRIVIAL and (len(word) > 2 or not word.isalpha()):
+                yield word
 
 
 def _dump(value: Any) -> str | None:

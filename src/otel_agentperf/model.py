@@ -96,6 +96,8 @@ class SpanRecord:
     """a model asked for this call: it carries the id of the model's tool call"""
     cpu_ns: int | None = None
     """CPU time of a synchronous call"""
+    first_chunk_s: float | None = None
+    """seconds to the first chunk of a stream"""
     tokens: Tokens = Tokens()
     cache: CacheLookup | None = None
     counts: tuple[CacheCounts, ...] = ()
@@ -202,6 +204,31 @@ class AgentRun:
                     break
                 found.add(member.span_id)
         return frozenset(found)
+
+    @cached_property
+    def turns(self) -> frozenset[str]:
+        """The model's turns: its calls, and the frameworks' steps around them (not the agents and tools), by span id."""
+        found: set[str] = set()
+        for span in self.spans:
+            if span.kind != "llm":
+                continue
+            found.add(span.span_id)
+            for step in self.ancestors(span):
+                if step.kind != "other" or step.span_id in found:
+                    break
+                found.add(step.span_id)
+        return frozenset(found)
+
+    @cached_property
+    def turn_bounds(self) -> Mapping[str, tuple[int, int]]:
+        """By parent's span id: when the first turn below it had ended, and when the last one started."""
+        bounds: dict[str, tuple[int, int]] = {}
+        for span in self.spans:
+            if span.span_id in self.turns and span is not self.root:
+                parent = span.parent_id or ""
+                first, last = bounds.get(parent, (span.end_ns, span.start_ns))
+                bounds[parent] = min(first, span.end_ns), max(last, span.start_ns)
+        return bounds
 
     def walk(self, top: SpanRecord | None = None) -> Iterator[SpanRecord]:
         """`top` (or the root) and all below it, parents before children."""

@@ -12,7 +12,7 @@ from .._config import Config
 from .._discover import discover
 from ..model import AgentRun, Change, Finding, Report
 from . import score, summary
-from .replay import merge, replay
+from .replay import merge, movable, replay
 
 _SEVERITIES = ("critical", "warning", "info")
 
@@ -47,10 +47,13 @@ def analyze(run: AgentRun, config: Config | None = None) -> Report:
 def find_bottlenecks(run: AgentRun) -> tuple[Finding, ...]:
     """All detectors' findings that save enough, each call spoken for by the most specific one, worst first."""
     found: list[Finding] = []
+    matters = movable(run)
     for kind, detector in _detectors().items():
         with _guard.guard(f"detector {kind}"):
-            found.extend(_worthwhile(run, detector.detect(run)))
-    kept = [finding for finding in found if not _is_replaced(finding, found, run)]
+            found.extend(_worthwhile(run, detector.detect(run), matters))
+    unchallenged = [finding for finding in found if not _is_replaced(finding, found, run)]
+    # Twice, because one that is itself replaced speaks for nobody.
+    kept = [finding for finding in found if not _is_replaced(finding, unchallenged, run)]
     return tuple(sorted(kept, key=lambda finding: (_SEVERITIES.index(finding.severity), -finding.saving_s)))
 
 
@@ -59,7 +62,7 @@ def _detectors() -> dict[str, ModuleType]:
     return discover("detectors")
 
 
-def _worthwhile(run: AgentRun, findings: Iterable[Finding]) -> Iterator[Finding]:
+def _worthwhile(run: AgentRun, findings: Iterable[Finding], matters: frozenset[str]) -> Iterator[Finding]:
     """Findings with their replayed saving, without those below max(100 ms, 5 % of the run)."""
     duration = run.root.duration_s
     least = max(
@@ -69,7 +72,8 @@ def _worthwhile(run: AgentRun, findings: Iterable[Finding]) -> Iterator[Finding]
     for finding in findings:
         if finding.change is None:
             yield finding
-        elif finding.wasted_s >= least:  # nothing saves more than it wastes, so spare the replay
+        # Nothing saves more than it wastes, or beside what the run waited for: that spares most replays.
+        elif finding.wasted_s >= least and not matters.isdisjoint(_touched(finding.change)):
             saving = (run.root.duration_ns - replay(run, finding.change)) / 1e9
             if saving >= least:
                 yield replace(finding, saving_s=saving, saving_pct=min(100.0, 100 * saving / duration))
@@ -86,6 +90,8 @@ def _speaks_instead(other: Finding, finding: Finding) -> bool:
     specific: frozenset[str] = getattr(_detectors()[finding.kind], "REPLACED_BY", frozenset())
     if other.kind == finding.kind or not (other.kind in specific or "*" in specific):
         return False
+    if other.change and 2 * other.saving_s < finding.saving_s:
+        return False  # about the same calls, but not about where most of their time goes
     shared = set(finding.evidence) & set(other.evidence)
     return 2 * len(shared) > len(finding.evidence)
 
@@ -95,7 +101,7 @@ def _contains(other: Finding, finding: Finding, run: AgentRun) -> bool:
     if other.change is None or finding.change is None or not other.change.drop:
         return False
     touched = _touched(finding.change)
-    return not touched & _touched(other.change) and all(
+    return touched.isdisjoint(_touched(other.change)) and all(
         any(above.span_id in other.change.drop for above in run.ancestors(run.by_id[span_id]))
         for span_id in touched
         if span_id in run.by_id

@@ -6,14 +6,25 @@ are those seen in real traces of the frameworks that docs/frameworks.md lists.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .. import _semconv as names
 from .._visible import visible_text
-from ..model import CacheCounts, CacheLookup, Kind, ResourceUsage, SpanRecord, Tokens
+from ..model import Kind, SpanRecord, Tokens
 from . import templates
+from .measurements import (
+    cache_counts,
+    cache_lookup,
+    first,
+    first_chunk_s,
+    nanoseconds,
+    number,
+    resource_usage,
+    strings,
+    text,
+    tokens,
+)
 
 Attributes = Mapping[str, Any]
 
@@ -49,6 +60,11 @@ _OPERATIONS: dict[str, Kind] = {
     names.GENERATE_CONTENT: "llm",
     names.EMBEDDINGS: "embedding",
     names.RETRIEVAL: "retrieval",
+    # Steps around calls. They stay so even where another convention's attribute on the span says more.
+    "create_agent": "other",
+    "execute_task": "other",
+    "execute_event_loop_cycle": "other",
+    "chain": "other",
 }
 _OPENINFERENCE: dict[str, Kind] = {
     "AGENT": "agent",
@@ -82,6 +98,7 @@ _NAME_KEYS: dict[Kind, tuple[str, ...]] = {
     "embedding": (names.GEN_AI_REQUEST_MODEL, names.GEN_AI_RESPONSE_MODEL, "embedding.model_name"),
     "retrieval": (names.GEN_AI_DATA_SOURCE_ID, "traceloop.entity.name"),
     "cache": (names.CACHE_NAME,),
+    "mcp": (names.GEN_AI_TOOL_NAME, "mcp.tool.name", "mcp.prompt.name", "mcp.resource.uri"),
 }
 _PREFIXES: dict[Kind, tuple[str, ...]] = {
     "agent": ("invoke_agent ",),
@@ -90,35 +107,26 @@ _PREFIXES: dict[Kind, tuple[str, ...]] = {
     "llm": ("chat ", "generate_content ", "text_completion "),
     "embedding": ("embeddings ",),
     "retrieval": ("retrieval ",),
+    "mcp": ("MCP send tools/call ", "tools/call ", "MCP send "),
 }
-
-_INPUT_TOKENS = (
-    names.GEN_AI_USAGE_INPUT_TOKENS,
-    "gen_ai.usage.prompt_tokens",
-    "llm.token_count.prompt",
-    "llm.usage.prompt_tokens",
-)
-_OUTPUT_TOKENS = (
-    names.GEN_AI_USAGE_OUTPUT_TOKENS,
-    "gen_ai.usage.completion_tokens",
-    "llm.token_count.completion",
-    "llm.usage.completion_tokens",
-)
-_CACHE_READ_TOKENS = (
-    names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS,
-    "gen_ai.usage.cache_read_input_tokens",
-    "llm.token_count.prompt_details.cache_read",
-)
 
 _ARGUMENT_KEYS: dict[Kind, tuple[str, ...]] = {
     "llm": (names.GEN_AI_INPUT_MESSAGES, "input.value", "traceloop.entity.input"),
 }
-_CALL_ARGUMENT_KEYS = (names.GEN_AI_TOOL_CALL_ARGUMENTS, "input.value", "traceloop.entity.input")
+_CALL_ARGUMENT_KEYS = (
+    names.GEN_AI_TOOL_CALL_ARGUMENTS,
+    "tool_arguments",
+    "input.value",
+    "traceloop.entity.input",
+    "gen_ai.prompt",
+)
 _RESULT_KEYS = (
     names.GEN_AI_TOOL_CALL_RESULT,
     names.GEN_AI_OUTPUT_MESSAGES,
+    "tool_response",
     "output.value",
     "traceloop.entity.output",
+    "gen_ai.completion",
 )
 
 _HANDOFF_SCOPES = {"(merged": "gcp.vertex.agent", "transfer_to_agent": "gcp.vertex.agent"}
@@ -135,10 +143,10 @@ def classify(raw: RawSpan) -> SpanRecord:
     else:
         operation = _operation(kind, raw)
         mutating = kind == "tool" and templates.is_mutating_name(operation)
-        args_text = visible_text(_first(attributes, _ARGUMENT_KEYS.get(kind, _CALL_ARGUMENT_KEYS)))
-        args = attributes.get(names.ARGS_HASH) or args_text
-    cache = _cache(attributes) if kind == "cache" else None
-    result_text = visible_text(_first(attributes, _RESULT_KEYS))
+        args_text = visible_text(first(attributes, _ARGUMENT_KEYS.get(kind, _CALL_ARGUMENT_KEYS)))
+        args = text(attributes.get(names.ARGS_HASH)) or args_text
+    cache = cache_lookup(attributes) if kind == "cache" else None
+    result_text = visible_text(first(attributes, _RESULT_KEYS))
     return SpanRecord(
         trace_id=raw.trace_id,
         span_id=raw.span_id,
@@ -156,16 +164,17 @@ def classify(raw: RawSpan) -> SpanRecord:
         mutating=mutating,
         args=cache.key if cache else args,
         args_text=args_text,
-        result=attributes.get(names.RESULT_HASH) or result_text,
+        result=text(attributes.get(names.RESULT_HASH)) or result_text,
         result_text=result_text,
-        result_size=_number(attributes.get(names.RESULT_SIZE)),
-        depends_on=_strings(attributes.get(names.DEPENDS_ON)),
+        result_size=number(attributes.get(names.RESULT_SIZE)),
+        depends_on=strings(attributes.get(names.DEPENDS_ON)),
         asked=names.GEN_AI_TOOL_CALL_ID in attributes,
-        cpu_ns=_nanoseconds(attributes.get(names.CPU_TIME)),
-        tokens=_tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else Tokens(),
+        cpu_ns=nanoseconds(attributes.get(names.CPU_TIME)),
+        first_chunk_s=first_chunk_s(attributes) if kind == "llm" else None,
+        tokens=tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else Tokens(),
         cache=cache,
-        counts=_counts(attributes.get(names.CACHES)),
-        usage=_usage(attributes),
+        counts=cache_counts(attributes.get(names.CACHES)),
+        usage=resource_usage(attributes),
         incomplete=attributes.get(names.INCOMPLETE) is True,
     )
 
@@ -186,12 +195,12 @@ def _kind(raw: RawSpan) -> Kind:
     attributes = raw.attributes
     if names.CACHE_OPERATION in attributes:
         return "cache"
-    for key, kinds in _CONVENTIONS:
-        value = attributes.get(key)
-        if value is not None:
-            kind = kinds.get(value, "other") if isinstance(value, str) else "other"
+    told = [(kinds, attributes[key]) for key, kinds in _CONVENTIONS if key in attributes]
+    for kinds, value in told:
+        kind = kinds.get(value) if isinstance(value, str) else None
+        if kind is not None:
             return "other" if kind == "tool" and _is_pseudo_tool(raw) else kind
-    return _kind_without_convention(raw)
+    return "other" if told else _kind_without_convention(raw)
 
 
 def _kind_without_convention(raw: RawSpan) -> Kind:
@@ -212,7 +221,7 @@ def _is_pseudo_tool(raw: RawSpan) -> bool:
 
 
 def _operation(kind: Kind, raw: RawSpan) -> str:
-    told = _first(raw.attributes, _NAME_KEYS.get(kind, ()))
+    told = first(raw.attributes, _NAME_KEYS.get(kind, ()))
     if isinstance(told, str) and told:
         return told
     for prefix in _PREFIXES.get(kind, ()):
@@ -228,65 +237,7 @@ def _error(raw: RawSpan, kind: Kind) -> str | None:
     if raw.failed:
         return "error"
     if kind == "http":
-        status = _number(_first(raw.attributes, ("http.response.status_code", "http.status_code")))
+        status = number(first(raw.attributes, ("http.response.status_code", "http.status_code")))
         if status is not None and status >= 400:
             return str(status)
     return None
-
-
-def _tokens(attributes: Attributes) -> Tokens:
-    return Tokens(
-        _number(_first(attributes, _INPUT_TOKENS)),
-        _number(_first(attributes, _OUTPUT_TOKENS)),
-        _number(_first(attributes, _CACHE_READ_TOKENS)),
-    )
-
-
-def _cache(attributes: Attributes) -> CacheLookup:
-    hit = attributes.get(names.CACHE_HIT)
-    return CacheLookup(
-        operation=str(attributes[names.CACHE_OPERATION]),
-        hit=hit if isinstance(hit, bool) else None,
-        key=attributes.get(names.CACHE_KEY_HASH),
-        counted=attributes.get(names.CACHE_REPORTED) is True,
-    )
-
-
-def _counts(value: object) -> tuple[CacheCounts, ...]:
-    if not isinstance(value, str):
-        return ()
-    try:
-        return tuple(CacheCounts(**entry) for entry in json.loads(value))
-    except (ValueError, TypeError):
-        return ()
-
-
-def _usage(attributes: Attributes) -> ResourceUsage | None:
-    memory, cpu = attributes.get(names.PROCESS_MEMORY), attributes.get(names.PROCESS_CPU)
-    return None if memory is None and cpu is None else ResourceUsage(memory, cpu)
-
-
-def _first(attributes: Attributes, keys: tuple[str, ...]) -> Any:
-    for key in keys:
-        value = attributes.get(key)
-        if value is not None:
-            return value
-    return None
-
-
-def _number(value: object) -> int | None:
-    """Counts arrive as integers, as floats, and (from some exporters) as text."""
-    convert: Callable[[Any], int] = int
-    try:
-        number = None if value is None or isinstance(value, bool) else convert(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return number if number is None or number >= 0 else None
-
-
-def _nanoseconds(seconds: object) -> int | None:
-    return int(seconds * 1e9) if isinstance(seconds, (int, float)) else None
-
-
-def _strings(value: object) -> tuple[str, ...] | None:
-    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else None

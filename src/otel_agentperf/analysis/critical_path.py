@@ -8,10 +8,9 @@ parent are clipped, those wholly outside dropped. Unlike there, siblings that to
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
 
 from ..model import PathSegment, SpanRecord
-from .intervals import Clipped, clip
+from .intervals import Clipped, by_finish, clip
 
 
 class _Open:
@@ -21,7 +20,7 @@ class _Open:
 
     def __init__(self, clipped: Clipped, children: Iterable[SpanRecord]) -> None:
         self.span, self.start, self.now = clipped
-        self.by_end = sorted(clip(children, self.start, self.now), key=attrgetter("end", "start"))
+        self.by_end = by_finish(clip(children, self.start, self.now))
 
     def last_finished(self) -> Clipped | None:
         """The child that finished last up to now. Each child is looked at once, so nothing loops."""

@@ -2,58 +2,91 @@
 
 An LLM span around LLM spans (a framework's around its client's) is not a call of its own: the innermost
 counts, and so do its tokens. A tool, agent or workflow span inside one of the same name, made by another
-instrumentation, is the same call seen twice: the outer one counts. Same name and same instrumentation is
-recursion and stays.
+instrumentation, is the same call seen twice: the outer one counts. But a tool span around several is what
+tries again, and they are the calls. Same name and same instrumentation is recursion and stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..model import Kind, SpanRecord, Tokens
 
 _NAMED: frozenset[Kind] = frozenset({"tool", "agent", "workflow"})
-_BARRIERS: frozenset[Kind] = frozenset({"tool", "agent", "workflow", "llm", "embedding"})
+_MODEL: frozenset[Kind] = frozenset({"llm", "embedding"})
+_BARRIERS: frozenset[Kind] = _NAMED | _MODEL
+
+Doubles = list[tuple[SpanRecord, list[SpanRecord]]]
+"""(outer span, the spans directly inside it that describe the same call), inner ones before outer ones"""
 
 
 def deduplicate(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
     """The same spans in the same order, doubles with kind `other` and no tokens."""
-    by_id = {span.span_id: span for span in spans}
+    doubles = _doubles(spans)
+    if not doubles:
+        return list(spans)
     demoted: set[str] = set()
-    gained: dict[str, SpanRecord] = {}
-    for span in spans:
-        outer = _nearest(span, by_id)
-        if outer is None or outer.kind != span.kind:
-            continue
-        if span.kind in ("llm", "embedding"):
+    known: dict[str, SpanRecord] = {}
+    for outer, inner in doubles:
+        if outer.kind in _MODEL or (outer.kind == "tool" and len(inner) > 1):
             demoted.add(outer.span_id)
-            gained[span.span_id] = _tokens_from(outer, gained.get(span.span_id, span))
-        elif span.kind in _NAMED and span.operation == outer.operation and span.scope != outer.scope:
-            demoted.add(span.span_id)
-            gained[outer.span_id] = _details_from(span, gained.get(outer.span_id, outer))
+        else:
+            demoted.update(span.span_id for span in inner)
+            for span in inner:
+                known[outer.span_id] = _details_from(known.get(span.span_id, span), known.get(outer.span_id, outer))
+    _hand_down_tokens(doubles, known)
     return [
-        replace(span, kind="other", tokens=Tokens()) if span.span_id in demoted else gained.get(span.span_id, span)
+        replace(span, kind="other", tokens=Tokens()) if span.span_id in demoted else known.get(span.span_id, span)
         for span in spans
     ]
 
 
-def _nearest(span: SpanRecord, by_id: Mapping[str, SpanRecord]) -> SpanRecord | None:
-    """The nearest ancestor that is a call; spans without a kind of their own are looked through."""
-    seen = {span.span_id}
-    above = by_id.get(span.parent_id or "")
-    while above is not None and above.kind not in _BARRIERS and above.span_id not in seen:
-        seen.add(above.span_id)
-        above = by_id.get(above.parent_id or "")
-    return above
+def _doubles(spans: Sequence[SpanRecord]) -> Doubles:
+    inside: dict[str, list[SpanRecord]] = {}
+    outer_spans: list[SpanRecord] = []
+    for span, outer in _with_enclosing_call(spans):
+        if outer is not None and _same_call(outer, span):
+            if outer.span_id not in inside:
+                outer_spans.append(outer)
+            inside.setdefault(outer.span_id, []).append(span)
+    return [(outer, inside[outer.span_id]) for outer in reversed(outer_spans)]
 
 
-def _tokens_from(outer: SpanRecord, inner: SpanRecord) -> SpanRecord:
-    return inner if inner.tokens or not outer.tokens else replace(inner, tokens=outer.tokens)
+def _with_enclosing_call(spans: Sequence[SpanRecord]) -> Iterator[tuple[SpanRecord, SpanRecord | None]]:
+    """Each span with the nearest call above it, outer spans first; spans without a kind of their own are looked
+    through."""
+    by_id = {span.span_id: span for span in spans}
+    children: dict[str, list[SpanRecord]] = defaultdict(list)
+    for span in spans:
+        children[span.parent_id or ""].append(span)
+    stack: list[tuple[SpanRecord, SpanRecord | None]] = [(span, None) for span in spans if span.parent_id not in by_id]
+    while stack:
+        span, outer = stack.pop()
+        yield span, outer
+        nearest = span if span.kind in _BARRIERS else outer
+        stack.extend((child, nearest) for child in children.get(span.span_id, ()))
+
+
+def _same_call(outer: SpanRecord, inner: SpanRecord) -> bool:
+    if outer.kind != inner.kind:
+        return False
+    return outer.kind in _MODEL or (outer.operation == inner.operation and outer.scope != inner.scope)
+
+
+def _hand_down_tokens(doubles: Doubles, known: dict[str, SpanRecord]) -> None:
+    """Tokens that only an outer model span tells go to the last call inside it, once."""
+    for outer, inner in reversed(doubles):
+        told = known.get(outer.span_id, outer).tokens
+        if outer.kind in _MODEL and told and not any(span.tokens for span in inner):
+            last = max(inner, key=lambda span: span.end_ns)
+            known[last.span_id] = replace(last, tokens=told)
 
 
 def _details_from(inner: SpanRecord, outer: SpanRecord) -> SpanRecord:
     """The outer call with the arguments and result that only the inner span shows."""
+    # Not what it depends on: that was compared with the inner span's siblings.
     if outer.args is None:
         outer = replace(outer, args=inner.args, args_text=inner.args_text)
     if outer.result is None:

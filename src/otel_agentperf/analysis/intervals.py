@@ -26,6 +26,12 @@ def clip(children: Iterable[SpanRecord], start: int, end: int) -> list[Clipped]:
     return clipped
 
 
+def by_finish(children: Iterable[Clipped]) -> list[Clipped]:
+    """The children by end. Of those that end together the longest is last: it explains most of the time before;
+    but one without any length comes after all others, as it started when they had ended."""
+    return sorted(children, key=lambda child: (child.end, child.start == child.end, -child.start))
+
+
 def uncovered(children: Sequence[Clipped], start: int, end: int) -> list[tuple[int, int]]:
     """The stretches of [start, end] in which no child is open, in order."""
     stretches = []

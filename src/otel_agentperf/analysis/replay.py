@@ -11,11 +11,13 @@ A child that is still open well after its parent ended was not waited for, so ch
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from ..model import AgentRun, Change, SpanRecord
-from .intervals import Clipped, clip, uncovered
+from .critical_path import critical_path
+from .intervals import Clipped, by_finish, clip, uncovered
 
 _OVERFLOW_NS = 1_000_000
 """A child may end this much after its parent and still have been waited for: ends are recorded in sequence."""
@@ -25,9 +27,36 @@ def replay(run: AgentRun, change: Change) -> int:
     """The run's duration in nanoseconds with `change` made."""
     durations: dict[str, int] = {}
     leaders = {follower: group[0] for group in change.parallel for follower in group[1:]}
+    gaps: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for parent, start, end in change.gaps:
+        gaps[parent].append((start, end))
     for span in _changed_parents_last(run, change):
-        durations[span.span_id] = _replay_span(run, span, change, durations, leaders)
+        if span.span_id in change.drop:
+            durations[span.span_id] = 0
+            continue
+        timeline = _Timeline(span, _waited_for(run, span), gaps.get(span.span_id, ()))
+        duration = timeline.replay(durations, leaders)
+        durations[span.span_id] = min(duration, change.shrink.get(span.span_id, duration))
     return durations.get(run.root.span_id, run.root.duration_ns)
+
+
+def movable(run: AgentRun) -> frozenset[str]:
+    """The spans whose change can shorten the run: those it waited for, and all above them. Looking here first
+    spares the replay of the many calls that ran beside the critical path.
+
+    That is the critical path without the children that outlived their parent.
+    """
+    children = {
+        parent: [child for child in below if child.end_ns <= run.by_id[parent].end_ns + _OVERFLOW_NS]
+        for parent, below in run.children.items()
+    }
+    found: set[str] = set()
+    for segment in critical_path(run.root, children):
+        for span in (segment.span, *run.ancestors(segment.span)):
+            if span.span_id in found:
+                break
+            found.add(span.span_id)
+    return frozenset(found)
 
 
 def merge(changes: Iterable[Change]) -> Change:
@@ -62,19 +91,10 @@ def _changed_parents_last(run: AgentRun, change: Change) -> list[SpanRecord]:
     return [run.by_id[span_id] for span_id in sorted(depth, key=depth.__getitem__, reverse=True)]
 
 
-def _replay_span(
-    run: AgentRun, span: SpanRecord, change: Change, durations: dict[str, int], leaders: dict[str, str]
-) -> int:
-    if span.span_id in change.drop:
-        return 0
-    children = [
-        child
-        for child in clip(run.children.get(span.span_id, ()), span.start_ns, span.end_ns)
-        if child.span.end_ns <= span.end_ns + _OVERFLOW_NS
-    ]
-    gaps = [(start, end) for parent, start, end in change.gaps if parent == span.span_id]
-    duration = _Timeline(span, children, gaps).replay(durations, leaders)
-    return min(duration, change.shrink.get(span.span_id, duration))
+def _waited_for(run: AgentRun, span: SpanRecord) -> list[Clipped]:
+    below = run.children.get(span.span_id, ())
+    in_time = (child for child in below if child.end_ns <= span.end_ns + _OVERFLOW_NS)
+    return clip(in_time, span.start_ns, span.end_ns)
 
 
 class _Timeline:
@@ -91,7 +111,7 @@ class _Timeline:
         """The span's duration. `leaders`: span id → the first of its parallel group, at whose start it starts."""
         starts: dict[str, int] = {}
         ends: dict[str, int] = {}
-        by_end = sorted(self._children, key=lambda child: child.end)
+        by_end = by_finish(self._children)
         waited = 0
         earliest = 0  # the latest replayed end so far, less the parent's own time up to the measured end
         last: Clipped | None = None
@@ -102,7 +122,9 @@ class _Timeline:
                 waited += 1
             span_id = child.span.span_id
             first = leaders.get(span_id)
-            begin = starts[first] if first in starts else self._resume(child.start, last, ends, earliest)
+            begin = self._resume(child.start, last, ends, earliest)
+            if first in starts:
+                begin = min(begin, starts[first])
             measured = child.end - child.start
             starts[span_id] = begin
             ends[span_id] = begin + min(measured, durations.get(span_id, measured))

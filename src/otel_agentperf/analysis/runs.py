@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -24,8 +24,9 @@ def find_runs(spans: Iterable[SpanRecord], thresholds: Mapping[str, float] | Non
     runs: list[AgentRun] = []
     for processes in traces.values():
         has_agent = any(span.kind in RUN_KINDS for local in processes.values() for span in local.values())
+        of_trace = {span_id for local in processes.values() for span_id in local}
         for local in processes.values():
-            runs.extend(_runs_of_process(local, has_agent, thresholds or {}))
+            runs.extend(_runs_of_process(local, of_trace, has_agent, thresholds or {}))
     return sorted(runs, key=lambda run: run.root.start_ns)
 
 
@@ -74,20 +75,49 @@ def _reachable(root: SpanRecord, children: Children) -> Iterator[SpanRecord]:
 
 
 def _runs_of_process(
-    local: Mapping[str, SpanRecord], has_agent: bool, thresholds: Mapping[str, float]
+    local: Mapping[str, SpanRecord], of_trace: Container[str], has_agent: bool, thresholds: Mapping[str, float]
 ) -> Iterator[AgentRun]:
     children = _by_parent(local.values())
-    tops = [span for span in local.values() if span.remote_parent or span.parent_id not in local]
-    orphans = [span for span in tops if span.parent_id and not span.remote_parent and span.kind not in RUN_KINDS]
+    tops = list(_tops(local, children))
+    orphans = [span for span in tops if _is_orphan(span, of_trace) and span.kind not in RUN_KINDS]
     roots = list(_outermost_agents(tops, children)) if has_agent else _without(tops, orphans)
     if not roots and not has_agent:
         roots, orphans = tops, []
+    adopted = _adopted(roots, orphans)
     for root in roots:
-        adopted = [span for span in orphans if span is not root and _encloses(root, span)]
-        spans = [*_reachable(root, children), *(_under(root, span) for span in adopted)]
-        for span in adopted:
+        spans = [*_reachable(root, children), *(_under(root, span) for span in adopted[root.span_id])]
+        for span in adopted[root.span_id]:
             spans.extend(below for below in _reachable(span, children) if below is not span)
-        yield build_run(root, spans, thresholds, incomplete=bool(adopted))
+        yield build_run(root, spans, thresholds, incomplete=bool(adopted[root.span_id]))
+
+
+def _tops(local: Mapping[str, SpanRecord], children: Children) -> Iterator[SpanRecord]:
+    """The spans with no parent in this process, and of each circle of parents (broken data) the earliest."""
+    seen: set[str] = set()
+    for span in local.values():
+        if span.remote_parent or span.parent_id not in local or span.parent_id == span.span_id:
+            seen.update(below.span_id for below in _reachable(span, children))
+            yield span
+    if len(seen) < len(local):
+        for span in sorted(local.values(), key=attrgetter("start_ns")):
+            if span.span_id not in seen:
+                seen.update(below.span_id for below in _reachable(span, children))
+                yield span
+
+
+def _is_orphan(span: SpanRecord, of_trace: Container[str]) -> bool:
+    """Did its parent, of this process, never arrive? A parent that another process of the trace has is remote."""
+    return bool(span.parent_id) and not span.remote_parent and span.parent_id not in of_trace
+
+
+def _adopted(roots: Sequence[SpanRecord], orphans: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
+    """The orphans by the one run they happened in; where several were going on, nobody knows whose they are."""
+    adopted: dict[str, list[SpanRecord]] = defaultdict(list)
+    for span in orphans:
+        around = [root for root in roots if root is not span and _encloses(root, span)]
+        if len(around) == 1:
+            adopted[around[0].span_id].append(span)
+    return adopted
 
 
 def _outermost_agents(tops: Iterable[SpanRecord], children: Children) -> Iterator[SpanRecord]:

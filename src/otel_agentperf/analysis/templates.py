@@ -20,18 +20,26 @@ class Call(NamedTuple):
     args_text: str | None
 
 
-_LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+"""sqlcommenter adds the trace id to every query in one"""
+_LITERAL = re.compile(r"'(?:[^']|'')*'|(?<![$:@])\b\d+(?:\.\d+)?\b")
 _LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
 _SPACE = re.compile(r"\s+")
-_PLACEHOLDER = re.compile(r"\?|\$\d+|%s|%\(\w+\)s|(?<!:):[a-z_]\w*|@[a-z_]\w*", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\?|\$\d+|%s|%\(\w+\)s|(?<!:):\w+|@[a-z_]\w*", re.IGNORECASE)
 _WRITES = re.compile(
     r"\s*(insert|update|delete|replace|merge|upsert|create|drop|alter|truncate|call|grant"
     r"|set|mset|setex|setnx|getset|del|unlink|incr\w*|decr\w*|expire\w*|hset|hmset|hdel|hincr\w*"
-    r"|lpush|rpush|lpop|rpop|blpop|brpop|sadd|srem|spop|zadd|zrem|xadd|append|flush\w*|rename)\b",
-    re.IGNORECASE,
+    r"|lpush|rpush|lpop|rpop|blpop|brpop|sadd|srem|spop|zadd|zrem|xadd|append|flush\w*|rename)\b"
+    r"|\s*with\b.*\b(?:insert\s+into|update|delete\s+from|merge\s+into)\s",
+    re.IGNORECASE | re.DOTALL,
 )
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_IDENTIFIER = re.compile(r"\d+|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f-]{4,}|(?=[\w-]*\d)[\w-]{12,}", re.IGNORECASE)
+_IDENTIFIER = re.compile(
+    r"\d+|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f-]{4,}|(?=[\w-]*\d)[\w-]{12,}"
+    r"|[a-z]+[-_.:]\d[\w-]*|(?!v\d+$)[a-z]{1,3}\d+",
+    re.IGNORECASE,
+)
+"""numbers, UUIDs and long keys, and short ones such as `u7`, `item-12` (but not a version such as `v2`)"""
 _FIRST_WORD = re.compile(r"[a-z]+|[A-Z][a-z]*")
 _MUTATING_VERBS = frozenset(
     """
@@ -41,6 +49,10 @@ _MUTATING_VERBS = frozenset(
     transfer undo unset update upload upsert write
     """.split()
 )
+_READING_VERBS = frozenset(
+    "get list fetch read search find query lookup load check show describe retrieve count view is has".split()
+)
+_NAME_PARTS = re.compile(r"__|[-./:]")
 _KEY_VALUE_STORES = frozenset({"redis", "memcached", "valkey"})
 
 
@@ -48,9 +60,9 @@ def db_call(name: str, attributes: Attributes) -> Call:
     """A database call. Bound parameters are read from `db.query.parameter.*`; without them and without
     literals in the text, what was asked for is unknown."""
     text = attributes.get("db.query.text") or attributes.get("db.statement")
-    text = _SPACE.sub(" ", text).strip() if isinstance(text, str) else ""
+    text = _SPACE.sub(" ", _COMMENT.sub(" ", text)).strip() if isinstance(text, str) else ""
     verb = str(attributes.get("db.operation.name") or attributes.get("db.operation") or text.split(" ")[0])
-    mutating = bool(_WRITES.match(text or verb))
+    mutating = bool(_WRITES.match(text) or _WRITES.match(verb))
     if attributes.get("db.system.name", attributes.get("db.system")) in _KEY_VALUE_STORES:
         args = text if " " in text and "?" not in text else None
         return Call(verb or name, mutating, args, args)
@@ -99,6 +111,14 @@ def url_template(url: str) -> str:
 
 
 def is_mutating_name(name: str) -> bool:
-    """Does a tool's name begin with a verb that changes something (`create_ticket`, `bookFlight`)?"""
+    """Does a tool's name begin with a verb that changes something (`create_ticket`, `bookFlight`)? Or, behind the
+    name of a server or plugin, its last part (`github__create_issue`, `Lights-change_state`)?"""
+    first = _first_word(name)
+    if first in _READING_VERBS:
+        return False
+    return first in _MUTATING_VERBS or _first_word(_NAME_PARTS.split(name)[-1]) in _MUTATING_VERBS
+
+
+def _first_word(name: str) -> str:
     word = _FIRST_WORD.match(name)
-    return word is not None and word.group().lower() in _MUTATING_VERBS
+    return word.group().lower() if word else ""

@@ -3,53 +3,80 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .._visible import holds_result
-from ..model import AgentRun, Kind, Severity, SpanRecord
+from ..model import RUN_KINDS, AgentRun, Kind, Severity, SpanRecord
 
 
 class Stretch(NamedTuple):
-    """Children of one parent between two model turns, by start."""
+    """Calls below one parent between two model turns, by start."""
 
     spans: Sequence[SpanRecord]
+    steps: Mapping[str, SpanRecord]
+    """by a call's span id: the parent's own child that it is, or that is a framework's step around it alone"""
     after_turn: bool
     before_turn: bool
 
 
 def stretches(run: AgentRun, parent: SpanRecord) -> Iterator[Stretch]:
-    """The children of `parent`, cut where a model turn (a model call, or a step around one) was taken: what a
+    """The calls below `parent`, cut where a model turn (a model call, or a step around one) was taken: what a
     model decides after a turn is not a loop in the code."""
+    children = run.children.get(parent.span_id, ())
+    if not children:
+        return
+    untraced = _turns_are_untraced(run, parent)
+    steps: dict[str, SpanRecord] = {}
     spans: list[SpanRecord] = []
     after_turn = _follows_turn(run, parent)
-    for child in run.children.get(parent.span_id, ()):
-        if is_turn(run, child):
-            yield Stretch(spans, after_turn, True)
-            spans, after_turn = [], True
-        else:
-            spans.append(child)
-    yield Stretch(spans, after_turn, _precedes_turn(run, parent))
+    for child in children:
+        call = unwrapped(run, child)
+        turn = is_turn(run, child)
+        if turn or (untraced and spans and _could_hide_turn(run, spans[-1], call)):
+            yield Stretch(spans, steps, after_turn, turn)
+            spans, after_turn = [], turn
+        if not turn:
+            spans.append(call)
+            steps[call.span_id] = child
+    yield Stretch(spans, steps, after_turn, _precedes_turn(run, parent))
+
+
+def unwrapped(run: AgentRun, span: SpanRecord) -> SpanRecord:
+    """The call inside a framework's step that holds nothing else (LangGraph runs each tool in a node of its own)."""
+    inner = span
+    while inner.kind == "other" and not is_turn(run, inner):
+        below = run.children.get(inner.span_id, ())
+        if len(below) != 1:
+            return span
+        inner = below[0]
+    return inner
 
 
 def is_turn(run: AgentRun, span: SpanRecord) -> bool:
     """Is the span a model call, or a framework's step around one (not an agent or tool that calls a model)?"""
-    return span.kind in ("llm", "other") and span.span_id in run.thinking
+    return span.span_id in run.turns
+
+
+def _turns_are_untraced(run: AgentRun, parent: SpanRecord) -> bool:
+    """Does an agent's trace show what its model asked for, but not the model (AutoGen's own spans are so)?"""
+    return parent.kind in RUN_KINDS and parent.span_id not in run.thinking
+
+
+def _could_hide_turn(run: AgentRun, earlier: SpanRecord, later: SpanRecord) -> bool:
+    least = run.threshold("untraced_turn_s", 0.2)
+    return later.asked and later.start_ns - earlier.end_ns >= least * 1e9
 
 
 def _follows_turn(run: AgentRun, parent: SpanRecord) -> bool:
     """A framework's step (a graph node) that runs the tools the step before it asked for."""
-    return parent.kind == "other" and any(
-        is_turn(run, sibling) and sibling.end_ns <= parent.start_ns
-        for sibling in run.children.get(parent.parent_id or "", ())
-    )
+    bounds = run.turn_bounds.get(parent.parent_id or "")
+    return parent.kind == "other" and bounds is not None and bounds[0] <= parent.start_ns
 
 
 def _precedes_turn(run: AgentRun, parent: SpanRecord) -> bool:
-    return parent.kind == "other" and any(
-        is_turn(run, sibling) and sibling.start_ns >= parent.end_ns
-        for sibling in run.children.get(parent.parent_id or "", ())
-    )
+    bounds = run.turn_bounds.get(parent.parent_id or "")
+    return parent.kind == "other" and bounds is not None and bounds[1] >= parent.end_ns
 
 
 def by_operation(spans: Iterable[SpanRecord]) -> dict[tuple[Kind, str], list[SpanRecord]]:

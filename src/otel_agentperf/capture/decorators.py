@@ -1,0 +1,167 @@
+"""`agent`, `tool`, `llm`, `retrieval` and `cached`: decorators (bare or with arguments) and context managers.
+
+@tool                       @tool(name="search")            with tool("search") as call:
+def search(city): ...       async def find(city): ...           call.result(look_up(city))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, TypeVar, overload
+
+from .. import _guard
+from .. import _semconv as names
+from ..model import Kind
+from .callables import Arguments, Describe, Description, call_name, traced
+from .invocation import Invocation, attach, detach, start
+
+F = TypeVar("F", bound=Callable[..., Any])
+_Entered = tuple["Marker", Invocation | None, Any, Any]
+
+# The open `with` blocks of this context, innermost first: one marker may be shared by tasks and threads.
+_entered: ContextVar[_Entered | None] = ContextVar("otel_agentperf_entered", default=None)
+
+
+class Marker:
+    """Marks a callable or a block as an agent, tool, model call, retrieval or cache look-up."""
+
+    __slots__ = ("_attributes", "_hit", "_kind", "_name")
+
+    def __init__(self, kind: Kind, name: str | None, attributes: Mapping[str, Any] | None = None,
+                 hit: Callable[[Any], bool] | None = None) -> None:  # fmt: skip
+        self._kind = kind
+        self._name = name
+        self._attributes = attributes
+        self._hit = hit
+
+    def __call__(self, function: F) -> F:
+        """Wrap a function, method, classmethod, staticmethod, generator, coroutine function or callable object."""
+        ended = self._lookup_ended(function) if self._kind == "cache" else None
+        wrapped: F = traced(function, self._describe(function), ended)
+        return wrapped
+
+    def __enter__(self) -> Invocation:
+        invocation = start(self._kind, self._name or self._kind, self._attributes)
+        token = None if invocation is None else attach(invocation)
+        _entered.set((self, invocation, token, _entered.get()))
+        return invocation if invocation is not None else _Nothing()  # type: ignore[return-value]
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        entered = _entered.get()
+        if entered is None or entered[0] is not self:
+            return  # left in another context than it was entered in
+        _, invocation, token, outer = entered
+        _entered.set(outer)
+        if invocation is not None:
+            detach(invocation, token, closing=isinstance(error, GeneratorExit))
+            if error is None or isinstance(error, GeneratorExit):
+                invocation.stop()
+            else:
+                invocation.fail(error)
+
+    async def __aenter__(self) -> Invocation:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.__exit__(kind, error, trace)
+
+    def _describe(self, function: Any) -> Describe:
+        arguments = Arguments(getattr(function, "__func__", function))
+
+        def describe(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
+            name = self._name or call_name(function, instance)
+            return self._kind, name, self._attributes, arguments.bind(args, kwargs)
+
+        return describe
+
+    def _lookup_ended(self, function: Any) -> Callable[[Invocation, Any], Any]:
+        hit = self._hit or _hit_by_statistics(function)
+
+        def ended(invocation: Invocation, result: Any) -> Any:
+            with _guard.guard("cached.hit"):
+                invocation.hit(hit(result))
+            invocation.stop(result)
+            return result
+
+        return ended
+
+
+def _hit_by_statistics(function: Any) -> Callable[[Any], bool]:
+    """A function that keeps statistics (functools.lru_cache) tells hits itself; otherwise None is a miss."""
+    info = getattr(function, "cache_info", None)
+    if info is None:
+        return lambda result: result is not None
+    seen = [info().misses]
+
+    def hit(result: Any) -> bool:
+        misses = info().misses
+        missed = misses > seen[0]
+        seen[0] = misses
+        return not missed
+
+    return hit
+
+
+class _Nothing:
+    """What a `with` block gets when it is not traced: takes everything, does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def _mark(target: Any, marker: Callable[[str | None], Marker], name: str | None) -> Any:
+    if target is None or isinstance(target, str):
+        return marker(name or target)
+    return marker(name)(target)
+
+
+@overload
+def agent(target: F) -> F: ...
+@overload
+def agent(target: str | None = None, *, name: str | None = None) -> Marker: ...
+def agent(target: Any = None, *, name: str | None = None) -> Any:
+    """An agent: its outermost call is a run, with a report of its own."""
+    return _mark(target, lambda name: Marker("agent", name), name)
+
+
+@overload
+def tool(target: F) -> F: ...
+@overload
+def tool(target: str | None = None, *, name: str | None = None) -> Marker: ...
+def tool(target: Any = None, *, name: str | None = None) -> Any:
+    """A tool that an agent calls."""
+    return _mark(target, lambda name: Marker("tool", name), name)
+
+
+@overload
+def llm(target: F) -> F: ...
+@overload
+def llm(target: str | None = None, *, name: str | None = None, model: str | None = None,
+        provider: str | None = None) -> Marker: ...  # fmt: skip
+def llm(target: Any = None, *, name: str | None = None, model: str | None = None, provider: str | None = None) -> Any:
+    """A model call, named by its model. Tokens are read from the result's `usage`, or given with `call.usage(…)`."""
+    attributes = {names.GEN_AI_PROVIDER_NAME: provider} if provider else None
+    return _mark(target, lambda name: Marker("llm", name, attributes), model or name)
+
+
+@overload
+def retrieval(target: F) -> F: ...
+@overload
+def retrieval(target: str | None = None, *, name: str | None = None) -> Marker: ...
+def retrieval(target: Any = None, *, name: str | None = None) -> Any:
+    """A search in documents or vectors."""
+    return _mark(target, lambda name: Marker("retrieval", name), name)
+
+
+@overload
+def cached(target: F) -> F: ...
+@overload
+def cached(target: str | None = None, *, name: str | None = None, system: str = "custom",
+           hit: Callable[[Any], bool] | None = None) -> Marker: ...  # fmt: skip
+def cached(target: Any = None, *, name: str | None = None, system: str = "custom",
+           hit: Callable[[Any], bool] | None = None) -> Any:  # fmt: skip
+    """A look-up in a cache of your own. `hit(result)` says whether it found something (default: not None; for a
+    function with `cache_info`, its statistics); in a `with` block say `call.hit(True)`."""
+    attributes = {names.CACHE_OPERATION: "get", names.CACHE_SYSTEM: system}
+    return _mark(target, lambda name: Marker("cache", name, attributes, hit), name)

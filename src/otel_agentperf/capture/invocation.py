@@ -1,0 +1,252 @@
+"""The one lifecycle of everything that makes a span: started once, then stopped or failed, exactly once.
+
+This is the hot path: each traced call goes through `start` and `_end`, so both are one guarded piece, and all
+attributes that are known only at the end are set at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from opentelemetry import context as context_api
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+
+from .. import _guard, sanitize
+from .. import _semconv as names
+from ..model import Kind
+from .tracing import SUPPRESSED, state
+from .usage import tokens_of
+
+_FAILED = Status(StatusCode.ERROR)
+_COMPARED: frozenset[Kind] = frozenset({"tool", "agent", "retrieval"})
+_NONE: Any = object()
+"""no value, where None is one"""
+
+
+class _Convention(NamedTuple):
+    verb: str
+    """`gen_ai.operation.name`, and the first word of the span's name"""
+    name_key: str
+    span_kind: SpanKind
+    args_key: str = names.GEN_AI_TOOL_CALL_ARGUMENTS
+    result_key: str = names.GEN_AI_TOOL_CALL_RESULT
+
+
+_MESSAGES = (names.GEN_AI_INPUT_MESSAGES, names.GEN_AI_OUTPUT_MESSAGES)
+_CONVENTIONS: dict[Kind, _Convention] = {
+    "agent": _Convention(names.INVOKE_AGENT, names.GEN_AI_AGENT_NAME, SpanKind.INTERNAL, *_MESSAGES),
+    "workflow": _Convention(names.INVOKE_WORKFLOW, names.GEN_AI_WORKFLOW_NAME, SpanKind.INTERNAL, *_MESSAGES),
+    "tool": _Convention(names.EXECUTE_TOOL, names.GEN_AI_TOOL_NAME, SpanKind.INTERNAL),
+    "llm": _Convention(names.CHAT, names.GEN_AI_REQUEST_MODEL, SpanKind.CLIENT, *_MESSAGES),
+    "embedding": _Convention(names.EMBEDDINGS, names.GEN_AI_REQUEST_MODEL, SpanKind.CLIENT, *_MESSAGES),
+    "retrieval": _Convention(names.RETRIEVAL, names.GEN_AI_DATA_SOURCE_ID, SpanKind.CLIENT),
+    "cache": _Convention("", names.CACHE_NAME, SpanKind.CLIENT),
+}
+
+
+class Invocation:
+    """One traced call: its span, and the context in which the call's own work belongs.
+
+    `stop` or `fail` end the span; whichever comes first counts, the rest does nothing. No method raises.
+    """
+
+    __slots__ = ("_args_text", "_cpu_ns", "_ended", "_recording", "_result", "_values",
+                 "context", "kind", "span")  # fmt: skip
+
+    def __init__(self, kind: Kind, span: Span) -> None:
+        self.kind = kind
+        self.span = span
+        self.context: Context = set_span_in_context(span)
+        self._ended = False
+        self._recording = span.is_recording()
+        self._values: dict[str, Any] = {}
+        self._args_text: str | None = None
+        self._result: Any = _NONE
+        self._cpu_ns = -1
+
+    def arguments(self, values: Any) -> None:
+        """Record what the call was given: hash and size, and the content where the user turned it on."""
+        with _guard.guard("invocation.arguments"):
+            if self._recording:
+                self._describe_arguments(values)
+
+    def measure_cpu(self) -> None:
+        """Count the thread's CPU time from now to the end; for synchronous calls only."""
+        self._cpu_ns = time.thread_time_ns()
+
+    def result(self, value: Any) -> None:
+        """Record what the call gave; used where a `with` block has no return value."""
+        self._result = value
+
+    def usage(
+        self,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
+    ) -> None:
+        """Record the tokens of a model call; input includes what was read from or written to a prompt cache."""
+        self._values[names.GEN_AI_USAGE_INPUT_TOKENS] = input_tokens
+        self._values[names.GEN_AI_USAGE_OUTPUT_TOKENS] = output_tokens
+        self._values[names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS] = cache_read_tokens
+        self._values[names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS] = cache_write_tokens
+
+    def hit(self, hit: bool) -> None:
+        """Say whether a cache look-up found something."""
+        self._values[names.CACHE_HIT] = bool(hit)
+
+    def set(self, key: str, value: Any) -> None:
+        """Add an attribute of the caller's own."""
+        with _guard.guard("invocation.set"):
+            self._values[sanitize.name(key)] = sanitize.attribute(value)
+
+    def chunk(self) -> None:
+        """A stream brought something; the first time counts."""
+        if names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK not in self._values:
+            started = getattr(self.span, "start_time", None)
+            waited = max(0, time.time_ns() - started) / 1e9 if started else None
+            self._values[names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = waited
+
+    def stop(self, result: Any = _NONE) -> None:
+        """The call ended well, with `result` if it has one."""
+        self._end(None, self._result if result is _NONE else result)
+
+    def fail(self, error: BaseException) -> None:
+        """The call raised, or was cancelled."""
+        self._end(error, self._result)
+
+    def _end(self, error: BaseException | None, result: Any) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            if self._recording:
+                self._describe(error, result)
+        except Exception as fault:  # noqa: BLE001 - ours; the span ends all the same
+            _guard.swallowed("invocation.end", fault)
+        try:
+            self.span.end()
+        except Exception as fault:  # noqa: BLE001 - some processor's or exporter's
+            _guard.swallowed("span.end", fault)
+
+    def _describe(self, error: BaseException | None, result: Any) -> None:
+        values = self._values
+        if self._cpu_ns >= 0:
+            values[names.CPU_TIME] = max(0, time.thread_time_ns() - self._cpu_ns) / 1e9
+        if error is not None:
+            values[names.ERROR_TYPE] = error_type(error)
+            # No description and no recorded exception: messages and stack traces are content.
+            self.span.set_status(_FAILED)
+        text = self._describe_result(result) if result is not _NONE else None
+        if self.kind in _COMPARED:
+            own_id, parent_id = self.span.get_span_context().span_id, self._parent_id()
+            state.siblings.forget(own_id)
+            if error is None and parent_id:
+                state.siblings.ended(parent_id, own_id, self._args_text, text)
+        _set_clean(self.span, {key: value for key, value in values.items() if value is not None})
+
+    def _describe_arguments(self, values: Any) -> None:
+        print_ = state.hasher.fingerprint(values)
+        self._args_text = print_.text
+        recorded = self._values
+        recorded[names.ARGS_SIZE] = print_.size
+        recorded[names.CACHE_KEY_HASH if self.kind == "cache" else names.ARGS_HASH] = print_.hash
+        if state.config.content and self.kind != "cache":
+            recorded[_CONVENTIONS[self.kind].args_key] = _content(values)
+        if self.kind in _COMPARED:
+            recorded[names.DEPENDS_ON] = state.siblings.depends_on(self._parent_id(), print_.text)
+
+    def _describe_result(self, value: Any) -> str | None:
+        values = self._values
+        print_ = state.hasher.fingerprint(value)
+        values[names.RESULT_HASH] = print_.hash
+        values[names.RESULT_SIZE] = print_.size
+        values[names.RESULT_TYPE] = sanitize.name(print_.type)
+        if self.kind in ("llm", "embedding") and names.GEN_AI_USAGE_INPUT_TOKENS not in values:
+            self.usage(*tokens_of(value))
+        if state.config.content and self.kind != "cache":
+            values[_CONVENTIONS[self.kind].result_key] = _content(value)
+        return print_.text
+
+    def _parent_id(self) -> int:
+        parent = getattr(self.span, "parent", None)
+        return parent.span_id if parent is not None else 0
+
+
+def start(
+    kind: Kind,
+    name: str,
+    attributes: Mapping[str, Any] | None = None,
+    arguments: Any = None,
+    *,
+    parent: Context | None = None,
+    start_time: int | None = None,
+) -> Invocation | None:
+    """Start a call of `kind` named `name` below the current span (or `parent`). None: not traced.
+
+    `attributes` are ours, not content; a `gen_ai.operation.name` among them wins over the kind's own.
+    `start_time`: nanoseconds since the epoch, now unless given.
+    """
+    try:
+        if context_api.get_value(SUPPRESSED):
+            return None
+        verb, name_key, span_kind, _, _ = _CONVENTIONS[kind]
+        name = sanitize.name(name)
+        given: dict[str, Any] = {name_key: name}
+        if verb:
+            given[names.GEN_AI_OPERATION_NAME] = verb
+        if attributes:
+            given.update(attributes)
+            verb = given.get(names.GEN_AI_OPERATION_NAME) or f"cache {given.get(names.CACHE_OPERATION, 'get')}"
+        span = state.tracer.start_span(f"{verb} {name}", parent, span_kind, given, start_time=start_time)
+        invocation = Invocation(kind, span)
+        if arguments is not None and invocation._recording:
+            invocation._describe_arguments(arguments)
+        return invocation
+    except Exception as fault:  # noqa: BLE001 - ours; the user's call goes on untraced
+        _guard.swallowed("invocation.start", fault)
+        return None
+
+
+def _content(value: Any) -> str | None:
+    return sanitize.content(value, state.config.content_limit, state.redact)
+
+
+def _set_clean(span: Span, values: dict[str, Any]) -> None:
+    """`span.set_attributes` for values that `sanitize` has made. The SDK would check each of them again, which
+    costs more than all the rest of ending a span; where its inside looks different, its own way is taken."""
+    bounded = getattr(span, "_attributes", None)
+    if type(bounded) is BoundedAttributes and bounded.max_value_len is None and not bounded._immutable:
+        with bounded._lock:
+            inside = bounded._dict
+            if bounded.maxlen is None or len(inside) + len(values) <= bounded.maxlen:
+                inside.update(values)
+                return
+    span.set_attributes(values)
+
+
+def error_type(error: BaseException) -> str:
+    """The exception's class name; cancellation is a type of its own."""
+    if isinstance(error, asyncio.CancelledError):
+        return "CancelledError"
+    kind = type(error)
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def attach(invocation: Invocation) -> Any:
+    """Make the invocation's span current; undo with `detach`."""
+    return context_api.attach(invocation.context)
+
+
+def detach(invocation: Invocation, token: Any, closing: bool = False) -> None:
+    """Undo `attach`. `closing`: somebody closes a suspended coroutine or stream, perhaps in another context, where
+    there is nothing to undo (and OpenTelemetry would log an error)."""
+    if not closing or context_api.get_current() is invocation.context:
+        context_api.detach(token)

@@ -1,0 +1,105 @@
+"""Patching other people's libraries: when they are imported, once, and back again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+from .. import _guard
+from .callables import Describe, TracedCallable, traced
+from .streams import Ended
+
+Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+"""wrapt's: (wrapped, instance, args, kwargs) → result"""
+
+
+class Patches:
+    """What one integration has replaced, to be put back by `restore`."""
+
+    def __init__(self) -> None:
+        self._replaced: list[tuple[Any, str, Any, Any, bool]] = []
+        self.active = True
+
+    def trace(self, module: str, path: str, describe: Describe, on_result: Ended | None = None) -> None:
+        """Give each call of `module:path` that `describe` recognises a span. Raises what a missing name raises."""
+        holder, name, original = self._find(module, path)
+        self.replace(holder, name, traced(original, self._while_active(describe), on_result))
+
+    def wrap(self, module: str, path: str, wrapper: Wrapper) -> None:
+        """Put a plain wrapt wrapper around `module:path`."""
+        holder, name, original = self._find(module, path)
+        self.replace(holder, name, _SwitchableWrapper(original, wrapper, enabled=lambda: self.active))
+
+    def replace(self, holder: Any, name: str, new: Any) -> None:
+        """Set `holder.name`, remembering what was there and whether it was the holder's own."""
+        own = name in vars(holder)
+        self._replaced.append((holder, name, vars(holder).get(name), new, own))
+        setattr(holder, name, new)
+
+    def restore(self) -> None:
+        """Put the originals back. What somebody else has wrapped since stays, with our part switched off."""
+        self.active = False
+        for holder, name, original, new, own in reversed(self._replaced):
+            with _guard.guard("patches.restore"):
+                if vars(holder).get(name) is not new:
+                    continue
+                if own:
+                    setattr(holder, name, original)
+                else:
+                    delattr(holder, name)
+        self._replaced.clear()
+
+    def _find(self, module: str, path: str) -> tuple[Any, str, Any]:
+        holder: Any = sys.modules.get(module) or __import__(module, fromlist=["_"])
+        *outer, name = path.split(".")
+        for part in outer:
+            holder = getattr(holder, part)
+        # From the class's own dictionary, so that a classmethod or staticmethod stays one.
+        owner = next((base for base in getattr(holder, "__mro__", ()) if name in vars(base)), None)
+        return holder, name, vars(owner)[name] if owner is not None else getattr(holder, name)
+
+    def _while_active(self, describe: Describe) -> Describe:
+        return lambda instance, args, kwargs: describe(instance, args, kwargs) if self.active else None
+
+
+class _SwitchableWrapper(TracedCallable):
+    """A plain wrapper with the proxy's pickling and copying."""
+
+
+_waiting: dict[str, list[Callable[[], None]]] = {}
+"""actions by the module they wait for; a hook of `wrapt` cannot be taken back, so each module has one at most"""
+
+
+def when_imported(modules: Sequence[str], action: Callable[[], None]) -> None:
+    """Run `action` once, when all of `modules` are imported: now, or after the import of the last one."""
+    missing = [name for name in modules if not _is_imported(name)]
+    if not missing:
+        action()
+        return
+    first = missing[0]
+    if first not in _waiting:
+        _waiting[first] = []
+        wrapt.register_post_import_hook(_imported, first)
+    _waiting[first].append(lambda: when_imported(missing[1:], action))
+
+
+def forget_waiting() -> None:
+    """Drop all actions that still wait for an import."""
+    for actions in _waiting.values():
+        actions.clear()
+
+
+def _is_imported(name: str) -> bool:
+    module = sys.modules.get(name)
+    return module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False)
+
+
+def _imported(module: ModuleType) -> None:
+    actions = _waiting.get(module.__name__, [])
+    while actions:
+        with _guard.guard(f"import hook {module.__name__}"):
+            actions.pop(0)()

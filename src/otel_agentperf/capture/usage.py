@@ -1,0 +1,57 @@
+"""Tokens out of a model's answer, whatever client made it: an object or mapping with a `usage` of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+_INPUT = ("input_tokens", "prompt_tokens", "prompt_token_count")
+_OUTPUT = ("output_tokens", "completion_tokens", "candidates_token_count")
+_READ = ("cached_tokens", "cache_read", "cache_read_input_tokens", "cached_content_token_count")
+_WRITE = ("cache_write_tokens", "cache_creation", "cache_creation_input_tokens")
+_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+
+
+class Usage(NamedTuple):
+    """Tokens; None is "not told"."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+def tokens_of(answer: Any) -> Usage:
+    """The usage that `answer`, or its `usage`, `usage_metadata` or `token_usage`, tells."""
+    for key in ("usage", "usage_metadata", "token_usage"):
+        found = get(answer, key)
+        if found is not None:
+            return usage(found)
+    return Usage()
+
+
+def usage(told: Any) -> Usage:
+    """A provider's usage in our terms: OpenAI (chat and responses), Anthropic, Google, LangChain spellings."""
+    details = next((found for key in _DETAILS if (found := get(told, key)) is not None), None)
+    return Usage(
+        _first(told, _INPUT),
+        _first(told, _OUTPUT),
+        _either(_first(details, _READ), _first(told, _READ)),
+        _either(_first(details, _WRITE), _first(told, _WRITE)),
+    )
+
+
+def get(holder: Any, key: str) -> Any:
+    """A member of a mapping or an attribute of an object; None when there is none."""
+    return holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
+
+
+def _first(holder: Any, keys: tuple[str, ...]) -> int | None:
+    if holder is None:
+        return None
+    values = (get(holder, key) for key in keys)
+    return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
+
+
+def _either(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first

@@ -1,0 +1,122 @@
+"""Puts a report on its run's root span, while that span is ending.
+
+`Span.end()` freezes the attributes before any processor sees the span, so `set_attribute` is too late; but it builds
+what the exporters get from the span's fields only after `_on_ending` (docs/adr/0002). So the attribute container is
+replaced by a larger one with the report in it, and events and links are appended. All of that is private to the SDK:
+`enrich` says False where it looks different, and the processor makes a span of its own for the report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import Event
+from opentelemetry.trace import Link, SpanContext, TraceFlags
+
+from . import _semconv as names
+from .model import CacheCounts, Finding, Report, ResourceUsage
+
+_LINKS = 8
+_EVIDENCE_IDS = 64
+_CRITICAL_PATH_ENTRIES = 5
+
+
+def report_attributes(report: Report) -> dict[str, Any]:
+    """The attributes of a run's root, as the docs list them; what was not measured is left out."""
+    parts, kinds = report.score_parts, sorted({finding.kind for finding in report.findings})
+    attributes: dict[str, Any] = {
+        names.SCORE: report.score,
+        names.SCORE_SUCCESS: parts.success,
+        names.SCORE_SPEED: parts.speed,
+        names.SCORE_RESOURCE: parts.resource,
+        names.GRADE: report.grade,
+        names.EFFICIENCY: report.efficiency,
+        names.BOTTLENECK_COUNT: len(report.findings),
+        names.BOTTLENECK_KINDS: tuple(kinds),
+        names.SAVING_MS: round(report.saving_s * 1e3),
+        names.CRITICAL_PATH: tuple(critical_path_entries(report)),
+        names.LLM_CALLS: report.calls("llm"),
+        names.TOOL_CALLS: report.calls("tool"),
+        names.TOOL_ERRORS: report.errors("tool"),
+        names.CACHE_HITS: sum(cache.hits for cache in report.caches),
+        names.CACHE_MISSES: sum(cache.lookups - cache.hits for cache in report.caches),
+        names.TOKENS_INPUT: report.tokens.input,
+        names.TOKENS_OUTPUT: report.tokens.output,
+        names.INCOMPLETE: report.run.incomplete,
+        **{names.BOTTLENECK_FLAG + kind: True for kind in kinds},
+        **measured_attributes(report.root.counts, report.root.usage),
+    }
+    return {key: value for key, value in attributes.items() if value is not None}
+
+
+def measured_attributes(counts: tuple[CacheCounts, ...], usage: ResourceUsage | None) -> dict[str, Any]:
+    """What only the process itself knows, so that an offline analysis of the exported run finds it."""
+    return {
+        names.CACHES: json.dumps([asdict(count) for count in counts]) if counts else None,
+        names.PROCESS_MEMORY: usage.memory_mb if usage else None,
+        names.PROCESS_CPU: usage.cpu_percent if usage else None,
+    }
+
+
+def critical_path_entries(report: Report) -> Iterator[str]:
+    """The operations that took most of the critical path: `search 41% 1.23s`."""
+    duration = report.root.duration_s
+    for operation in report.operations[:_CRITICAL_PATH_ENTRIES]:
+        if operation.critical_s > 0 and duration:
+            yield f"{operation.name} {operation.critical_s / duration:.0%} {operation.critical_s:.2f}s"
+
+
+def finding_attributes(finding: Finding) -> dict[str, Any]:
+    """The attributes of a finding's event."""
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "operation": finding.operation,
+        "calls": finding.calls,
+        "wasted_ms": round(finding.wasted_s * 1e3),
+        "saving_ms": round(finding.saving_s * 1e3),
+        "threshold": finding.threshold,
+        "recommendation": finding.recommendation,
+        "evidence": finding.evidence[:_EVIDENCE_IDS],
+    }
+
+
+def enrich(span: Any, report: Report) -> bool:
+    """Add the report to a span whose `_on_ending` is being called. False: this SDK's spans look different."""
+    old = getattr(span, "_attributes", None)
+    events: Any = getattr(span, "_events", None)
+    links: Any = getattr(span, "_links", None)
+    if type(old) is not BoundedAttributes or not hasattr(events, "append") or not hasattr(links, "append"):
+        return False
+    added = report_attributes(report)
+    # Room for all: a full container would drop the user's oldest attributes for ours.
+    room = None if old.maxlen is None else len(old) + len(added)
+    new = BoundedAttributes(room, dict(old), immutable=False, max_value_len=old.max_value_len)
+    for key, value in added.items():
+        new[key] = value
+    new.dropped = old.dropped
+    new._immutable = True
+    span._attributes = new
+    for event in _events(report):
+        events.append(event)
+    for link in _links(span, report):
+        links.append(link)
+    return True
+
+
+def _events(report: Report) -> Iterator[Event]:
+    for finding in report.findings:
+        attributes = BoundedAttributes(attributes=finding_attributes(finding))
+        yield Event(names.BOTTLENECK_EVENT, attributes, report.root.end_ns)
+
+
+def _links(span: Any, report: Report) -> Iterator[Link]:
+    context = span.get_span_context()
+    evidence = list(dict.fromkeys(span_id for finding in report.findings for span_id in finding.evidence))
+    for span_id in evidence[:_LINKS]:
+        target = SpanContext(context.trace_id, int(span_id, 16), False, TraceFlags(context.trace_flags))
+        yield Link(target, BoundedAttributes(attributes={"agentperf.evidence": True}))

@@ -1,0 +1,144 @@
+"""Wiring only: the entry points of `opentelemetry-instrument`, and `instrument()` for use in code."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+from . import _config, _guard
+from ._discover import discover
+from .capture import threads, user_code
+from .capture.patching import Patches, forget_waiting, when_imported
+from .capture.tracing import state
+from .processor import AgentPerfSpanProcessor
+
+_logger = logging.getLogger("otel_agentperf")
+
+
+class AgentPerfDistro(BaseDistro):  # type: ignore[misc]
+    """Defaults for `opentelemetry-instrument` where no other distro is installed: export by OTLP."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        for signal in ("TRACES", "METRICS"):
+            os.environ.setdefault(f"OTEL_{signal}_EXPORTER", "otlp")
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+
+
+class AgentPerfConfigurator(_OTelSDKConfigurator):
+    """Sets up the SDK from its environment variables, as distros do. A set-up that fails is reported, and the
+    program runs on without telemetry: raising here would stop `opentelemetry-instrument` itself."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        try:
+            super()._configure(**kwargs)  # type: ignore[no-untyped-call]
+        except Exception as fault:  # noqa: BLE001 - see above
+            _guard.swallowed("configurator", fault)
+            _logger.warning("otel-agentperf: OpenTelemetry is not set up: %s", fault)
+
+
+class AgentPerfInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Patches the installed libraries when they are imported, and adds the processor to the tracer provider."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None: what is not installed is not touched."""
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        config = kwargs.get("config") or _config.load()
+        if not config.enabled:
+            return
+        state.configure(config)
+        provider = kwargs.get("tracer_provider")
+        if provider is not None:
+            state.use(provider)
+        with _guard.guard("instrument.processor"):
+            _add_processor(provider, config, kwargs.get("meter_provider"))
+        _patch_all(config)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        forget_waiting()
+        for patches, module in _patched.values():
+            patches.restore()
+            unpatch: Callable[[], None] = getattr(module, "unpatch", lambda: None)
+            with _guard.guard("uninstrument"):
+                unpatch()
+        _patched.clear()
+        _provider_patches.restore()
+
+
+def instrument(**kwargs: Any) -> None:
+    """Trace the libraries that the program uses, and analyse its runs.
+
+    Keyword arguments, all optional: `tracer_provider` and `meter_provider` (the global ones unless given; a global
+    tracer provider may also be set later), `config` (an `otel_agentperf._config.Config`, from the environment
+    unless given). Calling it again does nothing; `uninstrument()` undoes it. Raises nothing.
+    """
+    with _guard.guard("instrument"):
+        AgentPerfInstrumentor().instrument(skip_dep_check=True, **kwargs)
+
+
+def uninstrument() -> None:
+    """Restore the originals of everything that was patched. The processor stays with its provider."""
+    with _guard.guard("uninstrument"):
+        AgentPerfInstrumentor().uninstrument()
+
+
+_patched: dict[str, tuple[Patches, ModuleType]] = {}
+_provider_patches = Patches()
+
+
+def _patch_all(config: _config.Config) -> None:
+    left_out = _config.parse_names(config.disabled_integrations)
+    members = {"threads": threads, "user_code": user_code, **discover("integrations")}
+    for name in left_out - members.keys():
+        _logger.warning(
+            "otel-agentperf: there is no integration %s to disable (there are: %s)", name, ", ".join(members)
+        )
+    for name, module in members.items():
+        if name not in left_out:
+            when_imported(getattr(module, "MODULES", ()), partial(_patch, name, module))
+
+
+def _patch(name: str, module: ModuleType) -> None:
+    """A library that changed its shape disables its own integration, never the program and never the others."""
+    patches = Patches()
+    _patched[name] = (patches, module)
+    try:
+        module.patch(patches)
+    except Exception as fault:  # noqa: BLE001 - see above
+        patches.restore()
+        _guard.swallowed(f"integration {name}", fault)
+
+
+def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -> None:
+    """Once per provider. Where none is set yet, as soon as the program sets one."""
+    provider = provider or trace.get_tracer_provider()
+    if hasattr(provider, "add_span_processor"):
+        if not _has_processor(provider):
+            provider.add_span_processor(AgentPerfSpanProcessor(config, meter_provider))
+        return
+    _provider_patches.active = True
+
+    def set_provider(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        result = wrapped(*args, **kwargs)
+        with _guard.guard("instrument.processor"):
+            now = trace.get_tracer_provider()
+            if hasattr(now, "add_span_processor") and not _has_processor(now):
+                now.add_span_processor(AgentPerfSpanProcessor(config, meter_provider))
+        return result
+
+    _provider_patches.wrap("opentelemetry.trace", "set_tracer_provider", set_provider)
+
+
+def _has_processor(provider: Any) -> bool:
+    active = getattr(provider, "_active_span_processor", None)
+    return any(isinstance(one, AgentPerfSpanProcessor) for one in getattr(active, "_span_processors", ()))

@@ -1,0 +1,204 @@
+"""Collects ended spans until their run ends: bounded by runs, spans a run, and age.
+
+Spans are sorted into buckets as they start, so that a run's spans are at hand when it ends and nothing is
+searched for: one bucket for each local root, and one for each agent that starts in a bucket without one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from threading import RLock
+from typing import Any
+
+
+@dataclass(slots=True, eq=False)
+class Bucket:
+    """The spans of one run that may be, below `root_id`."""
+
+    root_id: int
+    is_run: bool
+    """its root is known to be an agent or workflow"""
+    orphan: bool = False
+    """its root's parent is of this process, but was never seen: it is late, or came from elsewhere"""
+    outer: Bucket | None = None
+    records: list[Any] = field(default_factory=list)
+    """`SpanRecord`, or `RawSpan` where classifying can wait until the run ends"""
+    nested: list[Bucket] = field(default_factory=list)
+    """runs that ended below this local root"""
+    open_spans: int = 0
+    dropped: int = 0
+    closed: bool = False
+    size: int = 0
+
+    def spans(self) -> list[Any]:
+        """All ended spans below the root, those of nested runs included."""
+        found = list(self.records)
+        for bucket in self.nested:
+            found.extend(bucket.spans())
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class _Trace:
+    started: float
+    open_spans: dict[int, Any] = field(default_factory=dict)
+    buckets: dict[int, Bucket] = field(default_factory=dict)
+    """of every span of the trace, open or ended, by span id"""
+
+
+class RunBuffer:
+    """Open traces of this process. Thread-safe; a fork leaves the child an empty one."""
+
+    def __init__(self, max_runs: int = 1_000, max_spans: int = 10_000, max_age_s: float = 3_600.0,
+                 clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+        self._max_runs = max_runs
+        self._max_spans = max_spans
+        self._max_age_s = max_age_s
+        self._clock = clock
+        self._traces: dict[int, _Trace] = {}
+        # Re-entrant: a signal handler that traces may interrupt us on the thread that holds it.
+        self._lock = RLock()
+        self._forked = False
+        self.dropped: dict[str, int] = {}
+        """spans lost by reason: late, full, old"""
+        _at_fork(self)
+
+    def started(self, trace_id: int, span_id: int, parent_id: int | None, span: Any, is_agent: bool) -> bool:
+        """A span has started; `parent_id` is None for a root or a remote parent. True: it may be a run's root."""
+        with self._lock:
+            trace = self._traces.get(trace_id)
+            if trace is None:
+                trace = self._traces[trace_id] = _Trace(self._clock())
+                self._evict()
+            outer = trace.buckets.get(parent_id) if parent_id is not None else None
+            if outer is None and parent_id is not None and trace.buckets:
+                outer = next(iter(trace.buckets.values()))  # its parent was not kept; the trace is known
+            bucket = self._bucket(span_id, parent_id, outer, is_agent)
+            if bucket.size >= self._max_spans:
+                bucket.dropped += 1
+                self._drop("full")
+                return False
+            bucket.size += 1
+            bucket.open_spans += 1
+            trace.buckets[span_id] = bucket
+            trace.open_spans[span_id] = span
+            return bucket.root_id == span_id
+
+    def ended(self, trace_id: int, span_id: int, record: object) -> Bucket | None:
+        """A span has ended: its bucket with the record in it, or None when it came too late."""
+        with self._lock:
+            trace = self._traces.get(trace_id)
+            bucket = trace.buckets.get(span_id) if trace else None
+            if trace is None or bucket is None or trace.open_spans.pop(span_id, None) is None:
+                return None
+            bucket.open_spans -= 1
+            if not trace.open_spans:
+                del self._traces[trace_id]
+            if bucket.closed:
+                self._drop("late")
+                return None
+            bucket.records.append(record)
+            return bucket
+
+    def close(self, bucket: Bucket) -> None:
+        """The bucket's run is analysed: what ends later is late. Its spans stay with the local root above it,
+        which may yet turn out to be an agent, as long as there is room."""
+        with self._lock:
+            bucket.closed = True
+            outer = bucket.outer
+            if outer is None or outer.closed:
+                return
+            if outer.size + bucket.size <= self._max_spans:
+                outer.nested.append(bucket)
+                outer.size += bucket.size
+            else:
+                outer.nested.append(Bucket(bucket.root_id, is_run=True))
+
+    def is_open(self, trace_id: int, span_id: int) -> bool:
+        """Has the span started and not ended?"""
+        trace = self._traces.get(trace_id)
+        return trace is not None and span_id in trace.open_spans
+
+    def open_ancestors(self, trace_id: int, parent_id: int | None) -> Iterator[Any]:
+        """The live spans above, nearest first, as far as they are open."""
+        trace = self._traces.get(trace_id)
+        while trace is not None and parent_id is not None:
+            span = trace.open_spans.get(parent_id)
+            if span is None:
+                return
+            yield span
+            parent = span.parent
+            parent_id = None if parent is None or parent.is_remote else parent.span_id
+
+    def drain(self) -> list[tuple[Bucket, list[Any]]]:
+        """Everything that never ended, at the process's end: buckets with their open spans."""
+        with self._lock:
+            left: dict[int, tuple[Bucket, list[Any]]] = {}
+            for trace in self._traces.values():
+                for span_id, span in trace.open_spans.items():
+                    bucket = trace.buckets[span_id]
+                    left.setdefault(id(bucket), (bucket, []))[1].append(span)
+            self._traces.clear()
+            return list(left.values())
+
+    def __len__(self) -> int:
+        return len(self._traces)
+
+    def _bucket(self, span_id: int, parent_id: int | None, outer: Bucket | None, is_agent: bool) -> Bucket:
+        if outer is None:
+            return Bucket(span_id, is_agent, orphan=parent_id is not None and not self._forked)
+        if is_agent and not outer.is_run and not outer.closed:
+            return Bucket(span_id, True, outer=outer)
+        return outer
+
+    def _evict(self) -> None:
+        oldest = next(iter(self._traces))
+        started = self._traces[oldest].started
+        if len(self._traces) > self._max_runs:
+            self._forget(oldest, "full")
+        elif self._clock() - started > self._max_age_s:
+            self._forget(oldest, "old")
+
+    def _forget(self, trace_id: int, reason: str) -> None:
+        for _ in self._traces.pop(trace_id).buckets:
+            self._drop(reason)
+
+    def _drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        # The parent's open spans end in the parent; here they would never end.
+        self._traces.clear()
+        self._forked = True
+        self._lock.release()
+
+
+def _at_fork(buffer: RunBuffer) -> None:
+    """Fork with our lock held by us, so that the child never finds it held by a thread it has not got."""
+    if not hasattr(os, "register_at_fork"):
+        return
+    reference = weakref.ref(buffer)
+
+    def call(method: Callable[[RunBuffer], None]) -> Callable[[], None]:
+        def hook() -> None:
+            alive = reference()
+            if alive is not None:
+                method(alive)
+
+        return hook
+
+    os.register_at_fork(
+        before=call(RunBuffer._before_fork),
+        after_in_parent=call(RunBuffer._after_fork_in_parent),
+        after_in_child=call(RunBuffer._after_fork_in_child),
+    )
