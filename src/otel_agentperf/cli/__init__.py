@@ -1,1 +1,24 @@
-"""."""
+"""The `agentperf` command; one subcommand a file, each a module with a click command named `command`."""
+
+from __future__ import annotations
+
+import click
+
+from .report import command as report
+from .run import command as run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="otel-agentperf", prog_name="agentperf")
+def main() -> None:
+    """Says why an AI agent run is slow, costly or failing.
+
+    \b
+    agentperf run app.py                     run a program and print the report of its agent runs
+    agentperf report traces.jsonl            the same for traces that were recorded elsewhere
+    agentperf report http://localhost:16686  the same for traces in Jaeger
+    """
+
+
+main.add_command(run)
+main.add_command(report)

@@ -1,0 +1,59 @@
+"""Where reports go: the format and file options that commands share, and the writing itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import click
+
+from .._discover import discover
+from ..model import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def output_options(function: F) -> F:
+    """`--format` and `--output`."""
+    formats = discover("renderers")
+    told = "; ".join(f"{name}: {getattr(module, 'SUMMARY', name)}" for name, module in sorted(formats.items()))
+    as_format = click.option(
+        "--format",
+        "format_",
+        type=click.Choice(sorted(formats)),
+        default="terminal",
+        show_default=True,
+        help=told + ".",
+    )
+    to_file = click.option(
+        "--output", "-o", type=click.Path(path_type=Path), help="Write the report to this file, not to standard output."
+    )
+    return as_format(to_file(function))
+
+
+def open_output(path: Path | None) -> TextIO | None:
+    """The file for the report, opened before the work starts so that a wrong path costs nothing; None: stdout."""
+    if path is None:
+        return None
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise click.BadParameter(f"cannot write {path}: {error.strerror}", param_hint="--output") from None
+
+
+def write(reports: Iterable[Report], format_: str, file: TextIO | None) -> None:
+    """Render to `file` or standard output. A reader that went away (`| head`) is no error."""
+    renderer = discover("renderers")[format_]
+    try:
+        if file is not None:
+            with file:
+                renderer.render(reports, file)
+        else:
+            renderer.render(reports, sys.stdout)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain once more when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

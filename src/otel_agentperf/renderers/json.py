@@ -1,0 +1,73 @@
+"""`agentperf.report/v1`: the report for programs. One line, so that it is easily told from a program's own output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+from ..model import Finding, Report
+
+SCHEMA = "agentperf.report/v1"
+SUMMARY = f"one JSON document ({SCHEMA})"
+
+
+def render(reports: Iterable[Report], output: TextIO) -> None:
+    """Write one document with all runs."""
+    document = {"schema": SCHEMA, "runs": [run_object(report) for report in reports]}
+    output.write(json.dumps(document, ensure_ascii=True) + "\n")
+
+
+def run_object(report: Report) -> dict[str, Any]:
+    """One run as the schema has it: seconds, offsets from the run's start, ids in hexadecimal."""
+    root, run = report.root, report.run
+    return {
+        "trace_id": root.trace_id,
+        "root_span_id": root.span_id,
+        "service": root.service,
+        "name": root.operation,
+        "start": datetime.fromtimestamp(root.start_ns / 1e9, timezone.utc).isoformat(timespec="microseconds"),
+        "duration_s": root.duration_s,
+        "status": "ok" if root.error is None else "error",
+        "incomplete": run.incomplete,
+        "score": report.score,
+        "score_parts": asdict(report.score_parts),
+        "grade": report.grade,
+        "efficiency": report.efficiency,
+        "saving_s": report.saving_s,
+        "critical_path": [
+            {
+                "span_id": segment.span.span_id,
+                "name": segment.span.operation,
+                "start_s": (segment.start_ns - root.start_ns) / 1e9,
+                "end_s": (segment.end_ns - root.start_ns) / 1e9,
+            }
+            for segment in run.path
+        ],
+        "operations": [asdict(operation) for operation in report.operations],
+        "agents": [asdict(agent) for agent in report.agents],
+        "caches": [asdict(cache) for cache in report.caches],
+        "tokens": {
+            "input": report.tokens.input or 0,
+            "output": report.tokens.output or 0,
+            "cache_read": report.tokens.cache_read or 0,
+        },
+        "findings": [_finding(finding) for finding in report.findings],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "operation": finding.operation,
+        "calls": finding.calls,
+        "wasted_s": finding.wasted_s,
+        "saving_s": finding.saving_s,
+        "saving_pct": finding.saving_pct,
+        "evidence": list(finding.evidence),
+        "threshold": finding.threshold,
+        "recommendation": finding.recommendation,
+    }
