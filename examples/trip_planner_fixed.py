@@ -115,6 +115,5 @@ def trip_planner(request: str) -> dict:
 
 if __name__ == "__main__":
     trip = trip_planner("a week in Tokyo in spring")
-    print(
-        f"Fly {trip['flights']['book']}, see {len(trip['sights'])} sights, spend {trip['cost']} euros; {trip['dinner']}."
-    )
+    print(f"Fly {trip['flights']['book']}, see {len(trip['sights'])} sights, spend {trip['cost']} euros.")
+    print(f"The first evening: {trip['dinner']}.")
