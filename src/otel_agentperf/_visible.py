@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _LONGEST_TEXT = 16_384
@@ -44,16 +44,26 @@ def holds_result(args_text: str, result_text: str, earlier_args_text: str | None
     Whole words count: the `7` of an argument is not in `17`. A value that the earlier call was itself given
     proves nothing. None: too many values to tell.
     """
-    values = list(_values(args_text))
-    if len(values) > _MOST_VALUES:
+    values = distinctive_values(args_text)
+    if values is None:
         return None
-    brought, given = _searchable(result_text), _searchable(earlier_args_text or "")
+    return holds(values, searchable(result_text), searchable(earlier_args_text or ""))
+
+
+def distinctive_values(args_text: str) -> tuple[str, ...] | None:
+    """The values of a call's argument text that are worth looking for; None: too many to tell."""
+    values = tuple(dict.fromkeys(_values(args_text)))
+    return values if len(values) <= _MOST_VALUES else None
+
+
+def holds(values: Iterable[str], brought: str, given: str) -> bool:
+    """Is one of `values` in what was `brought`, and not in what was `given`? Both are `searchable`."""
     return any(_occurs(value, brought) and not _occurs(value, given) for value in values)
 
 
-def _searchable(text: str) -> str:
+def searchable(text: str) -> str:
     """Lower case, and a line break written as an escape sequence does not stick to the next word."""
-    return _ESCAPED_SPACE.sub(" ", text).lower()
+    return (_ESCAPED_SPACE.sub(" ", text) if "\\" in text else text).lower()
 
 
 def _occurs(word: str, text: str) -> bool:
@@ -94,7 +104,7 @@ def _values(text: str) -> Iterator[str]:
 def _words(value: object) -> Iterator[str]:
     for found in _WORD.findall(str(value).lower()):
         whole = found.strip(".:/+-")
-        for word in dict.fromkeys((whole, *_JOINTS.split(whole))):
+        for word in (whole,) if whole.isalnum() else dict.fromkeys((whole, *_JOINTS.split(whole))):
             if word not in _TRIVIAL and (len(word) > 2 or not word.isalpha()):
                 yield word
 

@@ -169,7 +169,7 @@ class AgentRun:
 
     root: SpanRecord
     spans: tuple[SpanRecord, ...]
-    """the root and all below it, by start"""
+    """the root and all below it, by start; of those that start together the longest first"""
     children: Mapping[str, tuple[SpanRecord, ...]]
     """by parent's span id, each by start"""
     path: tuple[PathSegment, ...] = ()
@@ -207,7 +207,7 @@ class AgentRun:
 
     @cached_property
     def turns(self) -> frozenset[str]:
-        """The model's turns: its calls, and the frameworks' steps around them (not the agents and tools), by span id."""
+        """The model's calls, and the frameworks' steps around them (not the agents and tools), by span id."""
         found: set[str] = set()
         for span in self.spans:
             if span.kind != "llm":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
@@ -10,7 +10,7 @@ from types import ModuleType
 from .. import _guard
 from .._config import Config
 from .._discover import discover
-from ..model import AgentRun, Change, Finding, Report
+from ..model import RUN_KINDS, AgentRun, Change, Finding, Kind, Report
 from . import score, summary
 from .replay import merge, movable, replay
 
@@ -81,19 +81,31 @@ def _worthwhile(run: AgentRun, findings: Iterable[Finding], matters: frozenset[s
 
 def _is_replaced(finding: Finding, found: Iterable[Finding], run: AgentRun) -> bool:
     return any(
-        _speaks_instead(other, finding) or _contains(other, finding, run) for other in found if other is not finding
+        _speaks_instead(other, finding, run) or _contains(other, finding, run)
+        for other in found
+        if other is not finding
     )
 
 
-def _speaks_instead(other: Finding, finding: Finding) -> bool:
+def _speaks_instead(other: Finding, finding: Finding, run: AgentRun) -> bool:
     """Is most of what `finding` is about also what `other`, which is more specific, is about?"""
     specific: frozenset[str] = getattr(_detectors()[finding.kind], "REPLACED_BY", frozenset())
     if other.kind == finding.kind or not (other.kind in specific or "*" in specific):
         return False
     if other.change and 2 * other.saving_s < finding.saving_s:
         return False  # about the same calls, but not about where most of their time goes
-    shared = set(finding.evidence) & set(other.evidence)
-    return 2 * len(shared) > len(finding.evidence)
+    calls = {span_id for span_id in other.evidence if _kind(run, span_id) not in RUN_KINDS}
+    shared = sum(span_id in other.evidence or _is_inside(run, span_id, calls) for span_id in finding.evidence)
+    return 2 * shared > len(finding.evidence)
+
+
+def _kind(run: AgentRun, span_id: str) -> Kind:
+    return run.by_id[span_id].kind if span_id in run.by_id else "other"
+
+
+def _is_inside(run: AgentRun, span_id: str, calls: Container[str]) -> bool:
+    """Is it part of one of the calls (the request that a tool makes)?"""
+    return span_id in run.by_id and any(above.span_id in calls for above in run.ancestors(run.by_id[span_id]))
 
 
 def _contains(other: Finding, finding: Finding, run: AgentRun) -> bool:

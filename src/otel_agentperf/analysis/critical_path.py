@@ -7,7 +7,7 @@ parent are clipped, those wholly outside dropped. Unlike there, siblings that to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..model import PathSegment, SpanRecord
 from .intervals import Clipped, by_finish, clip
@@ -33,21 +33,24 @@ class _Open:
 
 def critical_path(root: SpanRecord, children: Mapping[str, Sequence[SpanRecord]]) -> tuple[PathSegment, ...]:
     """The segments in time order; together they cover the root from start to end exactly once."""
-    segments: list[PathSegment] = []
+    segments = [segment for segment in walk_back(root, children) if segment.start_ns < segment.end_ns]
+    segments.reverse()
+    return tuple(segments)
+
+
+def walk_back(root: SpanRecord, children: Mapping[str, Sequence[SpanRecord]]) -> Iterator[PathSegment]:
+    """The segments from the last to the first, those without length too."""
     stack = [_Open(Clipped(root, root.start_ns, root.end_ns), children.get(root.span_id, ()))]
     while stack:
         top = stack[-1]
         child = top.last_finished()
         since = top.start if child is None else child.end
-        if since < top.now:
-            segments.append(PathSegment(top.span, since, top.now))
+        yield PathSegment(top.span, since, top.now)
         if child is None:
             stack.pop()
         else:
             top.now = child.start
             stack.append(_Open(child, children.get(child.span.span_id, ())))
-    segments.reverse()
-    return tuple(segments)
 
 
 def critical_times(path: Iterable[PathSegment]) -> dict[str, int]:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Container, Iterable, Sequence
+from itertools import accumulate, chain
 
 from ..model import AgentRun, Change, SpanRecord
-from .critical_path import critical_path
+from .critical_path import walk_back
 from .intervals import Clipped, by_finish, clip, uncovered
 
 _OVERFLOW_NS = 1_000_000
@@ -34,7 +34,7 @@ def replay(run: AgentRun, change: Change) -> int:
         if span.span_id in change.drop:
             durations[span.span_id] = 0
             continue
-        timeline = _Timeline(span, _waited_for(run, span), gaps.get(span.span_id, ()))
+        timeline = _Timeline(span, _waited_for(run, span), gaps.get(span.span_id, ()), change.drop)
         duration = timeline.replay(durations, leaders)
         durations[span.span_id] = min(duration, change.shrink.get(span.span_id, duration))
     return durations.get(run.root.span_id, run.root.duration_ns)
@@ -44,15 +44,15 @@ def movable(run: AgentRun) -> frozenset[str]:
     """The spans whose change can shorten the run: those it waited for, and all above them. Looking here first
     spares the replay of the many calls that ran beside the critical path.
 
-    That is the critical path without the children that outlived their parent.
+    That is the critical path without the children that outlived their parent, but with those of no length.
     """
     children = {
         parent: [child for child in below if child.end_ns <= run.by_id[parent].end_ns + _OVERFLOW_NS]
         for parent, below in run.children.items()
     }
     found: set[str] = set()
-    for segment in critical_path(run.root, children):
-        for span in (segment.span, *run.ancestors(segment.span)):
+    for segment in walk_back(run.root, children):
+        for span in chain([segment.span], run.ancestors(segment.span)):
             if span.span_id in found:
                 break
             found.add(span.span_id)
@@ -100,12 +100,19 @@ def _waited_for(run: AgentRun, span: SpanRecord) -> list[Clipped]:
 class _Timeline:
     """One span's own stretches and children; all times in nanoseconds, replayed ones from the span's start."""
 
-    def __init__(self, span: SpanRecord, children: Sequence[Clipped], gaps: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, span: SpanRecord, children: Sequence[Clipped], gaps: Sequence[tuple[int, int]], dropped: Container[str]
+    ) -> None:
         self._span = span
         self._children = sorted(children, key=lambda child: (child.start, child.end))
         own = uncovered(children, span.start_ns, span.end_ns)
         self._own = _Cumulative(own)
         self._removed = _Cumulative(_common(own, gaps))
+        self._dropped = dropped
+        kept = [child for child in children if child.span.span_id not in dropped]
+        self._without_dropped = self._own
+        if len(kept) < len(children):
+            self._without_dropped = _Cumulative(uncovered(kept, span.start_ns, span.end_ns))
 
     def replay(self, durations: dict[str, int], leaders: dict[str, str]) -> int:
         """The span's duration. `leaders`: span id → the first of its parallel group, at whose start it starts."""
@@ -123,6 +130,8 @@ class _Timeline:
             span_id = child.span.span_id
             first = leaders.get(span_id)
             begin = self._resume(child.start, last, ends, earliest)
+            if span_id in self._dropped:
+                begin -= self._vanished(child.start, last)
             if first in starts:
                 begin = min(begin, starts[first])
             measured = child.end - child.start
@@ -139,6 +148,12 @@ class _Timeline:
         since, reached = (last.end, ends[last.span.span_id]) if last else (self._span.start_ns, 0)
         delay = moment - since - self._removed.between(since, moment)
         return max(reached + delay, earliest + self._work(self._span.start_ns, moment))
+
+    def _vanished(self, moment: int, last: Clipped | None) -> int:
+        """How much of a dropped child's delay was time in which only dropped ones were open: a loop that started
+        its calls one after another, each before the last had ended, does not start them any more."""
+        since = last.end if last else self._span.start_ns
+        return self._without_dropped.between(since, moment) - self._own.between(since, moment)
 
     def _work(self, start: int, end: int) -> int:
         return self._own.between(start, end) - self._removed.between(start, end)

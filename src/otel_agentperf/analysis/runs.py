@@ -27,7 +27,7 @@ def find_runs(spans: Iterable[SpanRecord], thresholds: Mapping[str, float] | Non
         of_trace = {span_id for local in processes.values() for span_id in local}
         for local in processes.values():
             runs.extend(_runs_of_process(local, of_trace, has_agent, thresholds or {}))
-    return sorted(runs, key=lambda run: run.root.start_ns)
+    return sorted(runs, key=lambda run: (run.root.start_ns, run.root.trace_id, run.root.span_id))
 
 
 def build_run(
@@ -38,7 +38,7 @@ def build_run(
 ) -> AgentRun:
     """The run of `root` with those of `spans` that are below it, doubles removed and times computed."""
     reached = _reachable(root, _by_parent(spans))
-    kept = deduplicate(sorted(reached, key=attrgetter("start_ns", "end_ns")))
+    kept = deduplicate(sorted(reached, key=lambda span: (span.start_ns, span is not root, -span.end_ns, span.span_id)))
     root = next(span for span in kept if span.span_id == root.span_id)
     children = {parent: tuple(below) for parent, below in _by_parent(span for span in kept if span is not root).items()}
     path = critical_path(root, children)

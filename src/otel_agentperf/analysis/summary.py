@@ -93,12 +93,28 @@ def tokens(spans: Iterable[SpanRecord]) -> Tokens:
     spans = list(spans)
     calls = [span.tokens for span in spans if span.kind in ("llm", "embedding") and span.tokens]
     if not calls:
-        calls = [span.tokens for span in spans if span.kind in RUN_KINDS and span.tokens][:1]
+        calls = [span.tokens for span in _outermost([span for span in spans if span.kind in RUN_KINDS], spans)]
     return Tokens(
         total(call.input for call in calls),
         total(call.output for call in calls),
         total(call.cache_read for call in calls),
     )
+
+
+def _outermost(agents: Iterable[SpanRecord], spans: Iterable[SpanRecord]) -> list[SpanRecord]:
+    """The agents with totals that no other agent's totals hold."""
+    telling = {span.span_id: span for span in agents if span.tokens}
+    parents = {span.span_id: span.parent_id for span in spans}
+    outermost = []
+    for span in telling.values():
+        seen = {span.span_id}
+        above = parents.get(span.span_id)
+        while above is not None and above not in telling and above not in seen:
+            seen.add(above)
+            above = parents.get(above)
+        if above not in telling or above == span.span_id:
+            outermost.append(span)
+    return outermost
 
 
 def score_parts(run: AgentRun, stats: Iterable[OperationStats], config: Config) -> ScoreParts:

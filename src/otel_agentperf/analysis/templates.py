@@ -36,7 +36,7 @@ _WRITES = re.compile(
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _IDENTIFIER = re.compile(
     r"\d+|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f-]{4,}|(?=[\w-]*\d)[\w-]{12,}"
-    r"|[a-z]+[-_.:]\d[\w-]*|(?!v\d+$)[a-z]{1,3}\d+",
+    r"|[a-z]+[-_.:]\d[\w-]*|(?!v\d+$)[a-z]{1,3}\d+(?:\.[a-z]{2,5})?",
     re.IGNORECASE,
 )
 """numbers, UUIDs and long keys, and short ones such as `u7`, `item-12` (but not a version such as `v2`)"""

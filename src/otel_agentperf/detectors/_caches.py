@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import attrgetter
 
 from ..model import AgentRun, SpanRecord
 
@@ -30,20 +32,11 @@ def computation(run: AgentRun, miss: SpanRecord) -> SpanRecord | None:
     if miss.cache is None or miss.cache.counted or run.children.get(miss.span_id):
         return None
     siblings = run.children.get(miss.parent_id or "", ())
-    following = (span for span in siblings[_position(siblings, miss) :] if span.start_ns >= miss.end_ns)
-    computed = next(following, None)
-    return None if computed is None or computed.kind == "cache" else computed
-
-
-def _position(siblings: Sequence[SpanRecord], span: SpanRecord) -> int:
-    low, high = 0, len(siblings)
-    while low < high:
-        middle = (low + high) // 2
-        if siblings[middle].start_ns < span.start_ns:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    for index in range(bisect_left(siblings, miss.end_ns, key=attrgetter("start_ns")), len(siblings)):
+        following = siblings[index]
+        if following is not miss:
+            return None if following.kind == "cache" else following
+    return None
 
 
 def miss_cost_s(run: AgentRun, miss: SpanRecord) -> float:

@@ -9,6 +9,10 @@ from typing import NamedTuple
 from .._visible import holds_result
 from ..model import RUN_KINDS, AgentRun, Kind, Severity, SpanRecord
 
+_MOST_STEPS = 4
+"""framework's steps around each other that are looked through"""
+_SHORTEST_TURN_NS = 200_000_000
+
 
 class Stretch(NamedTuple):
     """Calls below one parent between two model turns, by start."""
@@ -33,7 +37,7 @@ def stretches(run: AgentRun, parent: SpanRecord) -> Iterator[Stretch]:
     for child in children:
         call = unwrapped(run, child)
         turn = is_turn(run, child)
-        if turn or (untraced and spans and _could_hide_turn(run, spans[-1], call)):
+        if turn or (untraced and spans and _could_hide_turn(spans[-1], call)):
             yield Stretch(spans, steps, after_turn, turn)
             spans, after_turn = [], turn
         if not turn:
@@ -45,12 +49,14 @@ def stretches(run: AgentRun, parent: SpanRecord) -> Iterator[Stretch]:
 def unwrapped(run: AgentRun, span: SpanRecord) -> SpanRecord:
     """The call inside a framework's step that holds nothing else (LangGraph runs each tool in a node of its own)."""
     inner = span
-    while inner.kind == "other" and not is_turn(run, inner):
+    for _ in range(_MOST_STEPS):
+        if inner.kind != "other" or is_turn(run, inner):
+            return inner
         below = run.children.get(inner.span_id, ())
         if len(below) != 1:
             return span
         inner = below[0]
-    return inner
+    return span
 
 
 def is_turn(run: AgentRun, span: SpanRecord) -> bool:
@@ -63,9 +69,8 @@ def _turns_are_untraced(run: AgentRun, parent: SpanRecord) -> bool:
     return parent.kind in RUN_KINDS and parent.span_id not in run.thinking
 
 
-def _could_hide_turn(run: AgentRun, earlier: SpanRecord, later: SpanRecord) -> bool:
-    least = run.threshold("untraced_turn_s", 0.2)
-    return later.asked and later.start_ns - earlier.end_ns >= least * 1e9
+def _could_hide_turn(earlier: SpanRecord, later: SpanRecord) -> bool:
+    return later.asked and later.start_ns - earlier.end_ns >= _SHORTEST_TURN_NS
 
 
 def _follows_turn(run: AgentRun, parent: SpanRecord) -> bool:

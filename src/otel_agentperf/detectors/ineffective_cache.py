@@ -38,8 +38,9 @@ def _repeated_misses(run: AgentRun, spans: Sequence[SpanRecord]) -> list[SpanRec
             # A second look-up while the first miss is still being computed is no fault of the cache.
             if span.cache.hit is False and known_from.get(key, span.start_ns + 1) <= span.start_ns:
                 repeated.append(span)
-            computed = computation(run, span) if not span.cache.hit else None
-            known_from.setdefault(key, (computed or span).end_ns)
+            computed = (computation(run, span) if not span.cache.hit else None) or span
+            if computed.error is None:  # a failure has nothing to hold
+                known_from.setdefault(key, computed.end_ns)
     return repeated
 
 

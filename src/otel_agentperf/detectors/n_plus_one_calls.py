@@ -6,18 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from ..model import AgentRun, Change, Finding, Kind, SpanRecord
-from ._calls import by_operation, depends, ids, seconds, severity, stretches, total_s
+from ._calls import Stretch, by_operation, depends, ids, seconds, severity, stretches, total_s
+from ._pages import are_pages
 
 _BATCHABLE: frozenset[Kind] = frozenset({"tool", "db", "http", "retrieval", "embedding", "cache", "mcp"})
 
 
 def detect(run: AgentRun) -> Iterable[Finding]:
     """≥5 calls of one operation under one parent between two model turns, with ≥5 distinct arguments. Silent
-    where each call needs the result of the one before (a cursor), and where arguments are hidden."""
+    where each call needs the result of the one before (a cursor) or is the next page, and where arguments are hidden.
+    """
     for parent in run.spans:
         for stretch in stretches(run, parent):
             for calls in _loops(stretch.spans):
-                finding = _finding(run, calls)
+                finding = _finding(run, stretch, calls)
                 if finding:
                     yield finding
 
@@ -31,10 +33,12 @@ def _loops(spans: Sequence[SpanRecord]) -> Iterator[list[SpanRecord]]:
             yield [span for span in calls if span.cache and span.cache.operation == "get"]
 
 
-def _finding(run: AgentRun, calls: Sequence[SpanRecord]) -> Finding | None:
+def _finding(run: AgentRun, stretch: Stretch, calls: Sequence[SpanRecord]) -> Finding | None:
     least = int(run.threshold("n_plus_one_calls.calls", 5))
     distinct = len({span.args for span in calls if span.args is not None})
-    if distinct < least or total_s(calls) < _least_total_s(run, calls[0].kind) or _is_chain(calls):
+    if distinct < least or total_s(calls) < _least_total_s(run, calls[0].kind):
+        return None
+    if are_pages(calls) or _is_chain(calls):
         return None
     longest = max(calls, key=lambda span: span.duration_ns)
     wasted = total_s(calls) - longest.duration_s
@@ -51,7 +55,7 @@ def _finding(run: AgentRun, calls: Sequence[SpanRecord]) -> Finding | None:
             f"{name} ran {count} times in a loop with {distinct} different arguments: one batched call "
             f"saves about {seconds(saving)} of {seconds(duration)}."
         ),
-        change=Change(drop=frozenset(span.span_id for span in calls if span is not longest)),
+        change=Change(drop=frozenset(stretch.steps[span.span_id].span_id for span in calls if span is not longest)),
     )
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
-from ..model import AgentRun, Change, Finding, SpanRecord
-from ._calls import ids, is_turn, seconds, severity, total_s
+from ..model import AgentRun, Change, Finding, Kind, SpanRecord
+from ._calls import ids, is_turn, seconds, severity, total_s, unwrapped
 
-Chain = Sequence[SpanRecord]
+Key = tuple[Kind, str, str | None]
+"""kind, operation, arguments"""
+
+
+class _Attempt(NamedTuple):
+    call: SpanRecord
+    step: SpanRecord
+    """the parent's own child that the call is, or that is a framework's step around it"""
+    turn: int
+    """model turns before it"""
+
+
+Chain = Sequence[_Attempt]
 """attempts in time order; all but the last failed"""
 
 
@@ -17,71 +30,86 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     """A failed attempt followed by another of the same call: ≥3 attempts, or failed time ≥10 % of the run. One
     quick retry that helped is silent, and so are failures of different items of a loop."""
     chains: dict[tuple[str, str, str], list[Chain]] = defaultdict(list)
-    for parent in run.spans:
-        for chain in _chains(run, run.children.get(parent.span_id, ())):
-            chains[run.agents[parent.span_id], chain[0].kind, chain[0].operation].append(chain)
+    for parent, children in run.children.items():
+        for chain in _chains(run, children):
+            call = chain[0].call
+            chains[run.agents[parent], call.kind, call.operation].append(chain)
     for found in chains.values():
         finding = _finding(run, found)
         if finding:
             yield finding
 
 
-def _chains(run: AgentRun, siblings: Sequence[SpanRecord]) -> Iterator[Chain]:
-    open_chains: dict[tuple[str, str, str | None], list[SpanRecord]] = {}
-    for span in siblings:
-        if is_turn(run, span):
+def _chains(run: AgentRun, siblings: Sequence[SpanRecord]) -> list[Chain]:
+    sequences = list(_sequences(run, siblings))
+    hidden = Counter(_place(chain) for chain in sequences if chain[0].call.args is None)
+    # With hidden arguments, one sequence is a call tried again; several are as likely the items of a loop.
+    return [chain for chain in sequences if len(chain) > 1 and (hidden[_place(chain)] <= 1 or _is_model(chain))]
+
+
+def _place(chain: Chain) -> tuple[str, int]:
+    return chain[0].call.operation, chain[0].turn
+
+
+def _is_model(chain: Chain) -> bool:
+    return chain[0].call.kind == "llm"
+
+
+def _sequences(run: AgentRun, siblings: Sequence[SpanRecord]) -> Iterator[Chain]:
+    """The calls of each operation and argument, each sequence up to and with its first success."""
+    going: dict[Key, list[_Attempt]] = {}
+    turns = 0
+    for step in siblings:
+        call = unwrapped(run, step)
+        if is_turn(run, step):
+            turns += 1
             # After a model turn only known arguments show that it is the same call again.
-            unknown = [key for key in open_chains if key[2] is None and key[1] != span.operation]
-            for key in unknown:
-                yield from _closed(open_chains.pop(key))
-        if span.kind == "other":
+            for key in [key for key in going if key[2] is None and key[1] != call.operation]:
+                yield going.pop(key)
+        if call.kind == "other":
             continue
-        key = (span.kind, span.operation, span.args)
-        chain = open_chains.setdefault(key, [])
-        if chain and span.start_ns < chain[-1].end_ns:
+        attempts = going.setdefault((call.kind, call.operation, call.args), [])
+        if attempts and step.start_ns < attempts[-1].step.end_ns:
             continue  # at the same time is not again
-        chain.append(span)
-        if span.error is None:
-            yield from _closed(open_chains.pop(key))
-    for chain in open_chains.values():
-        yield from _closed(chain)
-
-
-def _closed(chain: Chain) -> Iterator[Chain]:
-    if len(chain) > 1:
-        yield chain
+        attempts.append(_Attempt(call, step, turns))
+        if call.error is None:
+            yield going.pop((call.kind, call.operation, call.args))
+    yield from going.values()
 
 
 def _finding(run: AgentRun, chains: Sequence[Chain]) -> Finding | None:
     least = int(run.threshold("retry_storm.attempts", 3))
     share = run.threshold("retry_storm.share", 0.1)
-    failed = [span for chain in chains for span in chain[:-1]]
-    if total_s(failed) < share * run.root.duration_s:
+    if total_s(attempt.call for chain in chains for attempt in chain[:-1]) < share * run.root.duration_s:
         chains = [chain for chain in chains if len(chain) >= least]
-        failed = [span for chain in chains for span in chain[:-1]]
     if not chains:
         return None
-    wasted = sum(chain[-1].start_ns - chain[0].start_ns for chain in chains) / 1e9
-    attempts = [span for chain in chains for span in chain]
-    name, errors = attempts[0].operation, ", ".join(sorted({span.error or "error" for span in failed}))
+    wasted = sum(chain[-1].step.start_ns - chain[0].step.start_ns for chain in chains) / 1e9
+    calls = [attempt.call for chain in chains for attempt in chain]
+    failed = [call for call in calls if call.error is not None]
+    name, errors = calls[0].operation, ", ".join(sorted({call.error or "error" for call in failed}))
     return Finding(
         kind="retry_storm",
         severity=severity(run, wasted),
         operation=name,
-        calls=len(attempts),
+        calls=len(calls),
         wasted_s=wasted,
-        evidence=ids(attempts),
+        evidence=ids(calls),
         threshold=f"≥{least} attempts, or failed attempts ≥{share:.0%} of the run",
         recommend=lambda saving: (
-            f"{name} failed {len(failed)} times ({errors}) in {len(attempts)} attempts: mend the cause, or fail "
+            f"{name} failed {len(failed)} times ({errors}) in {len(calls)} attempts: mend the cause, or fail "
             f"fast and fall back; the failed attempts and the waits between them cost {seconds(saving)}."
         ),
-        change=Change(
-            drop=frozenset(span.span_id for span in failed),
-            gaps=tuple(
-                (later.parent_id or "", earlier.end_ns, later.start_ns)
-                for chain in chains
-                for earlier, later in pairwise(chain)
-            ),
+        change=_without_failures(chains),
+    )
+
+
+def _without_failures(chains: Sequence[Chain]) -> Change:
+    return Change(
+        drop=frozenset(attempt.step.span_id for chain in chains for attempt in chain[:-1]),
+        gaps=tuple(
+            (later.step.parent_id or "", earlier.step.end_ns, later.step.start_ns)
+            for chain in chains
+            for earlier, later in pairwise(chain)
         ),
     )

@@ -45,8 +45,11 @@ def detect(run: AgentRun) -> Iterable[Finding]:
 
 def _candidates(run: AgentRun) -> Iterator[SpanRecord]:
     """Calls of a kind that has a limit; what a model call does inside (its http request) is part of it."""
-    for span in run.spans:
-        if span.kind in _LIMITS_S and not any(above.kind in _MODEL_CALLS for above in run.ancestors(span)):
+    inside: set[str] = set()
+    for span in run.walk():
+        if span.parent_id in inside or span.kind in _MODEL_CALLS:
+            inside.add(span.span_id)
+        if span.kind in _LIMITS_S and span.parent_id not in inside:
             yield span
 
 
@@ -73,17 +76,24 @@ def _slow(run: AgentRun, kind: Kind, calls: Sequence[_Call]) -> Iterator[tuple[s
     # The median of all is that of a call's peers as good as, and does not cost a sort a call.
     usual = median(call.own_s for call in calls) if len(calls) > _PEERS else None
     factor = run.threshold("slow_operation.factor", _FACTOR)
+    rate = _fair_rate(run, calls)
     for call in calls:
-        if call.critical_s <= 0 or _explained(run, call.span):
+        if call.critical_s <= 0 or _is_explained(call.span, rate):
             continue
         outlier = usual is not None and call.own_s >= factor * usual
         if call.own_s > limit or (outlier and dominates):
             yield call.span.span_id, usual if outlier and usual is not None else limit
 
 
-def _explained(run: AgentRun, span: SpanRecord) -> bool:
+def _fair_rate(run: AgentRun, calls: Sequence[_Call]) -> float:
+    """Output tokens a second that nobody calls slow: half of what the model usually does, where that is known."""
+    usual = run.threshold("slow_operation.tokens_per_s", 20.0)
+    rates = [call.span.tokens.output / call.own_s for call in calls if call.span.tokens.output and call.own_s > 0]
+    return min(usual, median(rates) / 2) if len(rates) > _PEERS else usual
+
+
+def _is_explained(span: SpanRecord, rate: float) -> bool:
     """A long generation is not a slow one when it wrote as much as its time allows."""
-    rate = run.threshold("slow_operation.tokens_per_s", 20.0)
     return span.kind == "llm" and span.tokens.output is not None and span.tokens.output >= rate * span.duration_s
 
 

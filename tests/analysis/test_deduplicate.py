@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from _traces import agent, llm, node, records, run_of, tool
+from otel_agentperf.analysis.deduplicate import deduplicate
+from otel_agentperf.analysis.summary import tokens
+
+
+def kinds(*trees):
+    return [span.kind for span in deduplicate(records(*trees))]
+
+
+def test_of_nested_model_calls_the_innermost_counts_with_its_tokens():
+    spans = deduplicate(records(agent("a", llm(llm(1.0, tokens=(10, 5)), tokens=(10, 5)))))
+    assert [span.kind for span in spans] == ["agent", "other", "llm"]
+    assert (tokens(spans).input, tokens(spans).output) == (10, 5)
+
+
+def test_tokens_that_only_the_outer_call_tells_go_down_once():
+    for inner in ([llm(1.0)], [llm(1.0, error="x"), llm(1.0)]):
+        spans = deduplicate(records(agent("a", llm(*inner, tokens=(10, 5)))))
+        assert (tokens(spans).input, tokens(spans).output) == (10, 5)
+
+
+def test_tokens_go_down_through_three_levels():
+    spans = deduplicate(records(agent("a", llm(llm(llm(1.0)), tokens=(10, 5)))))
+    assert [span.kind for span in spans] == ["agent", "other", "other", "llm"]
+    assert spans[-1].tokens.input == 10
+
+
+def test_tokens_do_not_go_down_where_the_inner_call_tells_its_own():
+    spans = deduplicate(records(agent("a", llm(llm(1.0, tokens=(7, 1)), llm(1.0), tokens=(10, 5)))))
+    assert tokens(spans).input == 7
+
+
+def test_a_model_call_inside_a_tool_inside_a_model_call_is_another():
+    assert kinds(agent("a", llm(tool("t", llm(1.0))))) == ["agent", "llm", "tool", "llm"]
+
+
+def test_a_tool_seen_by_two_instrumentations_counts_once_with_the_details_of_both():
+    spans = deduplicate(
+        records(
+            agent("a", tool("t", node("step", tool("t", 1.0, args={"x": 5}, result="r", scope="inner")), scope="outer"))
+        )
+    )
+    assert [span.kind for span in spans] == ["agent", "tool", "other", "other"]
+    assert (spans[1].args, spans[1].result) == ('{"x":5}', "r")
+
+
+def test_what_the_inner_span_depends_on_says_nothing_about_the_outer_ones_siblings():
+    inner = tool("t", 1.0, args={"x": 5}, depends_on=[], scope="inner")
+    assert deduplicate(records(agent("a", tool("t", inner, scope="outer"))))[1].depends_on is None
+
+
+def test_a_tool_seen_three_times_counts_once():
+    tree = tool("t", tool("t", tool("t", 1.0, args={"x": 5}, scope="c"), scope="b"), scope="a")
+    spans = deduplicate(records(agent("a", tree)))
+    assert [span.kind for span in spans] == ["agent", "tool", "other", "other"]
+    assert spans[1].args == '{"x":5}'
+
+
+def test_several_attempts_inside_a_tool_are_the_calls():
+    attempts = [tool("t", 1.0, scope="in", error="x"), tool("t", 1.0, scope="in")]
+    assert kinds(agent("a", tool("t", *attempts, scope="out"))) == ["agent", "other", "tool", "tool"]
+
+
+def test_an_agent_seen_twice_counts_once():
+    run = run_of(agent("bot", agent("bot", llm(1.0), scope="inner"), scope="outer"))
+    assert [span.kind for span in run.spans if span.kind == "agent"] == ["agent"]
+    assert run.root.kind == "agent"
+
+
+def test_recursion_by_the_same_instrumentation_stays():
+    assert kinds(agent("a", tool("t", tool("t", 1.0)))) == ["agent", "tool", "tool"]
+    assert kinds(agent("a", agent("a", 1.0))) == ["agent", "agent"]
+
+
+def test_other_names_stay():
+    assert kinds(agent("a", tool("t", tool("u", 1.0, scope="x")))) == ["agent", "tool", "tool"]
+
+
+def test_a_very_deep_chain():
+    tree = llm(1.0, tokens=(3, 1))
+    for _ in range(300):
+        tree = llm(node("n", tree))
+    spans = deduplicate(records(agent("a", tree)))
+    assert sum(span.kind == "llm" for span in spans) == 1

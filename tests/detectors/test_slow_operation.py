@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+
+from _traces import (
+    agent,
+    calls_of,
+    db,
+    findings,
+    http,
+    llm,
+    node,
+    retrieval,
+    run_of,
+    saving_of,
+    the_finding,
+    together,
+    tool,
+    wait,
+)
+
+KIND = "slow_operation"
+
+
+def _in_turns(*calls):
+    return [part for call in calls for part in (call, llm(0.5))]
+
+
+SILENT = {
+    "a long generation that wrote much": agent("a", llm(30.0, tokens=(100, 1500))),
+    "a slow model at its usual speed": agent("a", *[llm(s, tokens=(50, int(12 * s))) for s in (12, 20, 6, 25, 15)]),
+    "the request inside a model call": agent("a", llm(http("https://api.ai.io/chat", 8.0)), llm(1.0)),
+    "a tool whose time is its model calls": agent("a", tool("ask", agent("helper", llm(7.0), llm(4.0))), llm(1.0)),
+    "a tool whose time is model calls in nodes": agent(
+        "a", tool("ask", node("step", llm(7.0)), node("step", llm(4.0)))
+    ),
+    "uniform, slightly noisy": agent(
+        "a", *_in_turns(*[tool("t", s, args={"s": s}) for s in (1.0, 1.2, 0.9, 1.1, 1.05)])
+    ),
+    "below the limit, nothing to compare with": agent("a", tool("t", 4.5), llm(0.5)),
+    "beside the critical path": agent("a", together(tool("slow", 9.0), llm(9.5, tokens=(1, 900)))),
+    "a small share of the run": agent("a", *[llm(9.0)] * 6, tool("t", 5.5)),
+    "two calls do not make a median": agent("a", *_in_turns(tool("t", 0.2), tool("t", 1.5))),
+    "an outlier that does not dominate": agent(
+        "a", *_in_turns(*[tool("t", 0.1, args=i) for i in range(5)], tool("t", 0.8)), wait(8.0)
+    ),
+    "the agent itself": agent("a", wait(40.0)),
+    "a background call that outlives the run": agent("a", 2.0, tool("log", 20.0, at=0.5)),
+}
+
+
+@pytest.mark.parametrize("trace", SILENT.values(), ids=SILENT.keys())
+def test_silent(trace):
+    assert findings(run_of(trace), KIND) == []
+
+
+LOUD = {
+    "a tool beyond its limit": (agent("a", llm(1.0), tool("t", 12.0)), agent("a", llm(1.0), tool("t", 5.0)), "t"),
+    "an outlier among its peers": (
+        agent("a", *_in_turns(*[tool("t", s, args={"s": s}) for s in (0.5, 0.6, 4.0, 0.5, 0.55)])),
+        agent("a", *_in_turns(*[tool("t", s, args={"s": s}) for s in (0.5, 0.6, 0.55, 0.5, 0.55)])),
+        "t",
+    ),
+    "an outlier beyond the limit": (
+        agent("a", *_in_turns(*[tool("t", s, args={"s": s}) for s in (0.5, 0.6, 9.0, 0.5, 0.55)])),
+        agent("a", *_in_turns(*[tool("t", s, args={"s": s}) for s in (0.5, 0.6, 0.55, 0.5, 0.55)])),
+        "t",
+    ),
+    "a query": (
+        agent("a", tool("t", db("SELECT * FROM big WHERE x = 5", 3.0)), llm(1.0)),
+        agent("a", tool("t", db("SELECT * FROM big WHERE x = 5", 1.0)), llm(1.0)),
+        "SELECT * FROM big WHERE x = ?",
+    ),
+    "a request": (
+        agent("a", tool("t", http("https://x.io/a/7", 2.0)), llm(1.0)),
+        agent("a", tool("t", http("https://x.io/a/7", 0.5)), llm(1.0)),
+        "https://x.io/a/{id}",
+    ),
+    "a generation that wrote little": (
+        agent("a", llm(30.0, tokens=(100, 50)), llm(1.0)),
+        agent("a", llm(10.0, tokens=(100, 50)), llm(1.0)),
+        "gpt",
+    ),
+    "a generation of unknown tokens": (agent("a", llm(25.0)), agent("a", llm(10.0)), "gpt"),
+    "a retrieval": (agent("a", retrieval("docs", 9.0), llm(1.0)), agent("a", retrieval("docs", 5.0), llm(1.0)), "docs"),
+    "the work of a tool beside its model call": (
+        agent("a", tool("ask", llm(2.0), wait(9.0))),
+        agent("a", tool("ask", llm(2.0), wait(5.0))),
+        "ask",
+    ),
+    "the steps inside a tool": (
+        agent("a", tool("t", node("one", 6.0), node("two", 3.0))),
+        agent("a", tool("t", node("one", 3.0), node("two", 2.0))),
+        "t",
+    ),
+}
+
+
+@pytest.mark.parametrize(("broken", "repaired", "operation"), LOUD.values(), ids=LOUD.keys())
+def test_loud(broken, repaired, operation):
+    run = run_of(broken)
+    finding = the_finding(run, KIND)
+    assert finding.operation == operation
+    assert finding.calls == 1
+    assert set(finding.evidence) <= set(calls_of(run, operation))
+    assert finding.saving_s == pytest.approx(saving_of(broken, repaired), rel=0.1)
+    assert operation in finding.recommendation
+
+
+def test_the_slow_one_of_several_is_the_evidence():
+    run = run_of(agent("a", *_in_turns(*[tool("t", s, args={"s": s}) for s in (0.5, 0.6, 4.0, 0.5, 0.55)])))
+    finding = the_finding(run, KIND)
+    assert [run.by_id[span_id].duration_s for span_id in finding.evidence] == [4.0]
+
+
+def test_all_beyond_the_limit_are_one_finding():
+    run = run_of(agent("a", *_in_turns(*[tool("t", 8.0, args={"i": i}) for i in range(3)])))
+    finding = the_finding(run, KIND)
+    assert (finding.calls, finding.saving_s) == (3, pytest.approx(9.0))
+
+
+def test_severity_grows_with_the_share():
+    assert the_finding(run_of(agent("a", tool("t", 30.0))), KIND).severity == "critical"
+    assert the_finding(run_of(agent("a", *_in_turns(tool("t", 6.0), tool("u", 3.0)))), KIND).severity == "warning"
+
+
+def test_the_user_sets_the_limit():
+    trace = agent("a", tool("t", 4.5), llm(0.5))
+    finding = the_finding(run_of(trace, thresholds={"slow_operation.tool_s": 1.0}), KIND)
+    assert finding.saving_s == pytest.approx(3.5)
+
+
+def test_what_a_more_specific_finding_says_is_not_said_again():
+    calls = [tool("one", 7.0, call_id="1"), tool("two", 8.0, call_id="2")]
+    run = run_of(agent("a", llm(0.5), *calls, llm(0.5)))
+    assert [finding.kind for finding in findings(run)] == ["serialized_independent_calls"]
+
+
+def test_a_specific_finding_about_a_small_part_does_not_hide_a_slow_call():
+    calls = [tool("one", 25.0, call_id="1"), tool("two", 3.0, call_id="2")]
+    run = run_of(agent("a", llm(0.5), *calls, llm(0.5)))
+    assert [finding.kind for finding in findings(run)] == [KIND, "serialized_independent_calls"]
