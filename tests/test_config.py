@@ -167,3 +167,18 @@ def test_it_reads_the_real_environment(tmp_path, monkeypatch):
 def test_parse_names():
     assert parse_names(" a, b ,,a") == {"a", "b"}
     assert parse_names("") == frozenset()
+
+
+def test_a_list_in_toml_stands_for_its_members(tmp_path):
+    (tmp_path / "agentperf.toml").write_text('disabled_integrations = ["redis_client", "openai"]', encoding="utf-8")
+    assert load({}, tmp_path).disabled_integrations == "redis_client,openai"
+
+
+def test_a_redaction_pattern_that_does_not_compile_is_reported_and_ignored(tmp_path, caplog):
+    assert load({"OTEL_AGENTPERF_REDACT": "[oops"}, tmp_path).redact == ""
+    assert "OTEL_AGENTPERF_REDACT" in caplog.text
+
+
+def test_a_threshold_without_a_name_is_reported_and_ignored(tmp_path, caplog):
+    assert load({"OTEL_AGENTPERF_THRESHOLDS": "=5"}, tmp_path).threshold_map() == {}
+    assert "=5" in caplog.text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -186,9 +187,23 @@ def _numbers(text: str) -> Iterator[tuple[str, float]]:
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, _, number = entry.partition("=")
         try:
+            if not name.strip():
+                raise ValueError
             yield name.strip(), float(number)
         except ValueError:
             raise ValueError(f"name=number, which {entry!r} is not") from None
+
+
+def _text(value: object) -> str:
+    """A TOML list stands for its members separated by commas."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _pattern(value: object) -> str:
+    try:
+        return re.compile(str(value)).pattern
+    except re.error as error:
+        raise ValueError(f"a regular expression; {error}") from None
 
 
 def _number_list(value: object) -> str:
@@ -212,12 +227,13 @@ _CONVERT: dict[type, Callable[[Any], Any]] = {
     bool: _boolean,
     int: _positive(int),
     float: _positive(float),
-    str: str,
+    str: _text,
 }
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "content": _content,
     "cache_spans": _choice("all", "remote", "none"),
     "weights": _weights,
+    "redact": _pattern,
     "thresholds": _number_list,
     "baselines": _number_list,
 }

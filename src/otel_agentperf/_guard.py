@@ -27,13 +27,13 @@ reraise = False
 
 def swallowed(place: str, error: Exception) -> None:
     """Count `error` under `place` and log it the first time; never raises (but see `reraise`)."""
+    if reraise:
+        raise error
     key = (place, type(error).__name__)
     first = key not in counts
     if first and len(counts) >= _PLACES_REMEMBERED:
         return
     counts[key] = counts.get(key, 0) + 1
-    if reraise:
-        raise error
     if first:
         # The message may hold user content, so only its type and place are logged.
         _logger.warning("otel-agentperf: %s in %s (logged once; the program is not affected)", key[1], place)
