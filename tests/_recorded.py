@@ -31,6 +31,11 @@ class Recorded:
         assert len(self.reports) == 1, [report.root.name for report in self.reports]
         return self.reports[0]
 
+    def forget(self) -> None:
+        """What was recorded so far."""
+        self.exporter.clear()
+        self.reports.clear()
+
     def named(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.spans if span.name == name]
 

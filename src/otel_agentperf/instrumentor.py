@@ -1,18 +1,15 @@
-"""Wiring only: the entry points of `opentelemetry-instrument`, and `instrument()` for use in code."""
+"""Wiring only: the instrumentor that `opentelemetry-instrument` finds, and `instrument()` for use in code."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Collection
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
 from . import _config, _guard
 from ._discover import discover
@@ -22,27 +19,6 @@ from .capture.tracing import state
 from .processor import AgentPerfSpanProcessor
 
 _logger = logging.getLogger("otel_agentperf")
-
-
-class AgentPerfDistro(BaseDistro):  # type: ignore[misc]
-    """Defaults for `opentelemetry-instrument` where no other distro is installed: export by OTLP."""
-
-    def _configure(self, **kwargs: Any) -> None:
-        for signal in ("TRACES", "METRICS"):
-            os.environ.setdefault(f"OTEL_{signal}_EXPORTER", "otlp")
-        os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-
-
-class AgentPerfConfigurator(_OTelSDKConfigurator):
-    """Sets up the SDK from its environment variables, as distros do. A set-up that fails is reported, and the
-    program runs on without telemetry: raising here would stop `opentelemetry-instrument` itself."""
-
-    def _configure(self, **kwargs: Any) -> None:
-        try:
-            super()._configure(**kwargs)  # type: ignore[no-untyped-call]
-        except Exception as fault:  # noqa: BLE001 - see above
-            _guard.swallowed("configurator", fault)
-            _logger.warning("otel-agentperf: OpenTelemetry is not set up: %s", fault)
 
 
 class AgentPerfInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -124,7 +100,7 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
     provider = provider or trace.get_tracer_provider()
     if hasattr(provider, "add_span_processor"):
         if not _has_processor(provider):
-            provider.add_span_processor(AgentPerfSpanProcessor(config, meter_provider))
+            provider.add_span_processor(AgentPerfSpanProcessor(config, meter_provider, provider))
         return
     _provider_patches.active = True
 
@@ -133,7 +109,7 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
         with _guard.guard("instrument.processor"):
             now = trace.get_tracer_provider()
             if hasattr(now, "add_span_processor") and not _has_processor(now):
-                now.add_span_processor(AgentPerfSpanProcessor(config, meter_provider))
+                now.add_span_processor(AgentPerfSpanProcessor(config, meter_provider, now))
         return result
 
     _provider_patches.wrap("opentelemetry.trace", "set_tracer_provider", set_provider)

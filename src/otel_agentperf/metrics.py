@@ -4,8 +4,9 @@ user or argument."""
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from opentelemetry import metrics as metrics_api
@@ -13,7 +14,9 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from . import _guard
 from . import _semconv as names
+from .capture.tracing import SCOPE
 from .model import Report, SpanRecord
+from .run_buffer import RunBuffer
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -43,16 +46,18 @@ class Metrics:
 
     Recording costs about as much as a span, so it happens once a run and not in the middle of a call. The SDK's
     locks, held by another thread while the process forks, would hang the child: ours is taken around recording
-    and before a fork.
+    and before a fork. They are not re-entrant either: what a signal handler reports while its thread is recording
+    is recorded afterwards.
     """
 
-    def __init__(self, provider: metrics_api.MeterProvider | None = None) -> None:
+    def __init__(self, provider: metrics_api.MeterProvider | None, buffer: RunBuffer) -> None:
         meter = metrics_api.get_meter("otel_agentperf", meter_provider=provider)
         self._labels = Labels()
-        self._lock = Lock()
-        self.active_agents = 0
+        self._lock = RLock()
+        self._waiting: deque[Report] = deque()
+        self._recording = False
+        self._buffer = buffer
         self.self_ns = 0
-        self.dropped: dict[str, int] = {}
 
         def histogram(name: str, unit: str, bounds: tuple[float, ...], description: str) -> Any:
             return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
@@ -84,19 +89,30 @@ class Metrics:
                 before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
             )
 
-    @_guard.guarded("metrics.record", None)
-    def record(self, report: Report, own_scope: str) -> None:
+    def record(self, report: Report) -> None:
         """A run has ended. Other instrumentations record their spans themselves, so the GenAI metrics are those
-        of spans with scope `own_scope`."""
+        of the spans that are ours."""
         with self._lock:
-            for span in report.run.spans:
-                if span.scope == own_scope and span.kind in self._durations:
-                    self._record_call(span)
-            agent = {names.GEN_AI_AGENT_NAME: self._labels.bounded("agent", report.root.operation)}
-            self._score.record(report.score, agent)
-            self._efficiency.record(report.efficiency, agent)
-            self._record_findings(report)
-            self._record_caches(report)
+            self._waiting.append(report)
+            if self._recording:
+                return
+            self._recording = True
+            try:
+                while self._waiting:
+                    self._record(self._waiting.popleft())
+            finally:
+                self._recording = False
+
+    @_guard.guarded("metrics.record", None)
+    def _record(self, report: Report) -> None:
+        for span in report.run.spans:
+            if span.scope == SCOPE and span.kind in self._durations:
+                self._record_call(span)
+        agent = {names.GEN_AI_AGENT_NAME: self._labels.bounded("agent", report.root.operation)}
+        self._score.record(report.score, agent)
+        self._efficiency.record(report.efficiency, agent)
+        self._record_findings(report)
+        self._record_caches(report)
 
     def _record_call(self, span: SpanRecord) -> None:
         name = self._labels.bounded(span.kind, span.operation)
@@ -128,13 +144,13 @@ class Metrics:
                 self._time_saved.add(cache.time_saved_s, name)
 
     def _observe_active(self, options: CallbackOptions) -> Iterable[Observation]:
-        yield Observation(self.active_agents)
+        yield Observation(self._buffer.open_agents())
 
     def _observe_self_time(self, options: CallbackOptions) -> Iterable[Observation]:
         yield Observation(self.self_ns / 1e9)
 
     def _observe_dropped(self, options: CallbackOptions) -> Iterable[Observation]:
-        for reason, count in list(self.dropped.items()):
+        for reason, count in list(self._buffer.dropped.items()):
             yield Observation(count, {"reason": reason})
 
 

@@ -6,25 +6,36 @@ It sees the spans of all instrumentations, and works before or after any exporte
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import SpanContext, StatusCode, format_span_id, format_trace_id, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    StatusCode,
+    TracerProvider,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
 
 from . import _config, _guard
+from . import _semconv as names
 from .analysis.analyze import analyze
 from .analysis.classify import RawSpan, classify, looks_like_agent
 from .analysis.runs import find_runs
 from .capture import counts
-from .capture.tracing import SCOPE, state
+from .capture.tracing import SCOPE, library_version, state
 from .enrich import enrich, report_attributes
 from .metrics import Metrics
 from .model import AgentRun, Report, SpanRecord
-from .resources import Mark, Resources
+from .resources import Resources
 from .run_buffer import Bucket, RunBuffer
 
 Listener = Callable[[Report], object]
@@ -52,17 +63,22 @@ class AgentPerfSpanProcessor(SpanProcessor):
     """Add it to a `TracerProvider`, before or after the exporters: `provider.add_span_processor(…)`.
 
     `config`: settings, read from the environment unless given. `meter_provider`: the global one unless given.
+    `tracer_provider`: the one it is added to, needed only where reports must leave on spans of their own.
     """
 
-    def __init__(self, config: _config.Config | None = None, meter_provider: MeterProvider | None = None) -> None:
+    def __init__(
+        self,
+        config: _config.Config | None = None,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
         self._config = config or state.config
         self._buffer = RunBuffer(self._config.max_runs, self._config.max_spans, self._config.max_age_s)
-        self._metrics = Metrics(meter_provider)
-        self._metrics.dropped = self._buffer.dropped
+        self._metrics = Metrics(meter_provider, self._buffer)
         self._resources = Resources()
-        self._marks: dict[int, Mark] = {}
         self._thresholds = self._config.threshold_map()
-        self._services: dict[int, str] = {}
+        self._sees_endings = False
+        self._tracer = trace.get_tracer(SCOPE, library_version(), tracer_provider) if tracer_provider else None
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Put the span into its run's bucket."""
@@ -78,6 +94,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
     def _on_ending(self, span: Span) -> None:
         """Record the span; at the end of its run, analyse that and enrich the span."""
         started = time.perf_counter_ns()
+        self._sees_endings = True
         try:
             report = self._end(span)
             if report is not None and not enrich(span, report):
@@ -89,6 +106,8 @@ class AgentPerfSpanProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Where no `_on_ending` came (another SDK, a processor that wraps us and does not pass it on), the span
         cannot be changed any more: its report goes out on a span of its own."""
+        if self._sees_endings:
+            return
         context = span.get_span_context()
         if context is None or not self._buffer.is_open(context.trace_id, context.span_id):
             return
@@ -111,37 +130,40 @@ class AgentPerfSpanProcessor(SpanProcessor):
     def _start(self, span: Span) -> None:
         context, parent = span.get_span_context(), span.parent
         assert context is not None
-        is_agent = looks_like_agent(span.name, _attributes(span))
-        if is_agent:
-            self._metrics.active_agents += 1
         parent_id = None if parent is None or parent.is_remote else parent.span_id
         if not len(self._buffer):
             counts.drain()  # what was looked up outside of any run belongs to none
-        if self._buffer.started(context.trace_id, context.span_id, parent_id, span, is_agent):
-            self._marks[context.span_id] = self._resources.mark()
+        is_agent = looks_like_agent(span.name, _attributes(span))
+        bucket = self._buffer.started(context.trace_id, context.span_id, parent_id, span, is_agent)
+        if bucket is not None:
+            bucket.mark = self._resources.mark()
 
     def _end(self, span: ReadableSpan) -> Report | None:
         context = span.get_span_context()
         assert context is not None
-        attributes = _attributes(span)
-        is_agent = looks_like_agent(span.name, attributes)
-        raw = self._raw(span, context, attributes)
+        scope = span.instrumentation_scope
+        own = scope is not None and scope.name == SCOPE
         # Our own spans' attributes are small; others' may hold megabytes that must not be kept until the run ends.
-        record = raw if raw.scope == SCOPE else classify(raw)
-        bucket = self._buffer.ended(context.trace_id, context.span_id, record)
-        if is_agent:
-            self._metrics.active_agents = max(0, self._metrics.active_agents - 1)
-        mark = self._marks.pop(context.span_id, None)
-        if bucket is None or not self._ends_run(bucket, span, is_agent):
+        bucket = self._buffer.ended(context.trace_id, context.span_id, span if own else classify(_raw(span)))
+        if not own:
+            state.siblings.forget(context.span_id)
+        if bucket is None:
             return None
-        return self._report(bucket, raw, mark)
+        is_root = bucket.root_id == context.span_id
+        if bucket.is_run and not is_root:
+            return None
+        report = self._report(bucket, span) if self._ends_run(bucket, span, context, is_root) else None
+        if is_root:
+            self._buffer.close(context.trace_id, bucket)
+        return report
 
-    def _ends_run(self, bucket: Bucket, span: ReadableSpan, is_agent: bool) -> bool:
-        context = span.get_span_context()
-        assert context is not None
-        if is_agent:
-            return bucket.root_id == context.span_id or not (bucket.is_run or self._inside_agent(span, context))
-        if bucket.root_id != context.span_id or bucket.orphan or bucket.nested:
+    def _ends_run(self, bucket: Bucket, span: ReadableSpan, context: SpanContext, is_root: bool) -> bool:
+        attributes = _attributes(span)
+        if names.SCORE in attributes:
+            return False  # a second processor of this kind
+        if looks_like_agent(span.name, attributes):
+            return is_root or not self._inside_agent(span, context)
+        if not is_root or bucket.orphan or bucket.has_runs:
             return False
         lone = bucket.size == 1 and (span.end_time or 0) - (span.start_time or 0) < _LONE_NS
         return bool(_listeners) or not lone
@@ -152,26 +174,32 @@ class AgentPerfSpanProcessor(SpanProcessor):
         above = self._buffer.open_ancestors(context.trace_id, parent_id)
         return any(looks_like_agent(ancestor.name, _attributes(ancestor)) for ancestor in above)
 
-    def _report(self, bucket: Bucket, raw: RawSpan, mark: Mark | None) -> Report | None:
-        records = [_classified(record) for record in bucket.spans()]
-        incomplete = bucket.dropped > 0 or bucket.orphan or (bucket.open_spans > 0 and raw.span_id == _hex(bucket))
-        run = self._find(records, raw.span_id, incomplete, mark)
-        if raw.span_id == _hex(bucket):
-            self._buffer.close(bucket)
+    def _report(self, bucket: Bucket, span: ReadableSpan) -> Report | None:
+        run = self._find_run(bucket, span)
         if run is None:
             return None
         report = analyze(run, self._config)
-        self._metrics.record(report, SCOPE)
+        self._metrics.record(report)
         for listener in list(_listeners):
             with _guard.guard("on_report"):
                 listener(report)
         return report
 
-    def _find(self, records: list[SpanRecord], root_id: str, incomplete: bool, mark: Mark | None) -> AgentRun | None:
-        """The run of `root_id`, found by the very function that finds runs offline."""
+    def _find_run(self, bucket: Bucket, span: ReadableSpan) -> AgentRun | None:
+        """The run of the root `span`, found by the very function that finds runs offline."""
+        context = span.get_span_context()
+        assert context is not None
+        root_id = format_span_id(context.span_id)
+        records = [_classified(record) for record in bucket.spans()]
+        incomplete = bucket.dropped > 0
+        usage = None
+        if bucket.root_id == context.span_id:
+            usage = self._resources.since(bucket.mark)
+            incomplete |= bucket.open_spans > 0
+        else:
+            records = _below(root_id, records)
         for index, record in enumerate(records):
             if record.span_id == root_id:
-                usage = self._resources.since(mark) if mark else None
                 records[index] = replace(record, counts=counts.drain(), usage=usage, incomplete=incomplete)
         runs = find_runs(records, self._thresholds)
         return next((run for run in runs if run.root.span_id == root_id), None)
@@ -180,46 +208,35 @@ class AgentPerfSpanProcessor(SpanProcessor):
         root = next((span for span in open_spans if span.get_span_context().span_id == bucket.root_id), None)
         if root is None:
             return
-        for span in open_spans:
-            raw = self._raw(span, span.get_span_context(), _attributes(span))
-            bucket.records.append(classify(raw._replace(end_ns=now)))
-        raw = self._raw(root, root.get_span_context(), _attributes(root))
+        bucket.records.extend(classify(_raw(span)._replace(end_ns=now)) for span in open_spans)
         bucket.dropped += 1
-        self._report(bucket, raw, self._marks.pop(bucket.root_id, None))
+        self._report(bucket, root)
 
     def _export_apart(self, span: ReadableSpan, report: Report) -> None:
         context = span.get_span_context()
         if context is not None:
-            from opentelemetry.trace import NonRecordingSpan
-
             parent = set_span_in_context(NonRecordingSpan(context), Context())
-            attributes = report_attributes(report)
-            state.tracer.start_span("agentperf report", parent, attributes=attributes).end()
+            tracer = self._tracer or state.tracer
+            tracer.start_span("agentperf report", parent, attributes=report_attributes(report)).end()
 
-    def _raw(self, span: ReadableSpan, context: SpanContext, attributes: dict[str, Any]) -> RawSpan:
-        parent = span.parent
-        scope = span.instrumentation_scope
-        return RawSpan(
-            format_trace_id(context.trace_id),
-            format_span_id(context.span_id),
-            format_span_id(parent.span_id) if parent is not None else None,
-            span.name,
-            attributes,
-            span.start_time or 0,
-            span.end_time or 0,
-            span.status.status_code is StatusCode.ERROR,
-            scope.name if scope is not None else "",
-            self._service(span),
-            span.kind.name.lower(),
-            parent is not None and parent.is_remote,
-        )
 
-    def _service(self, span: ReadableSpan) -> str:
-        key = id(span.resource)
-        service = self._services.get(key)
-        if service is None:
-            service = self._services[key] = str(span.resource.attributes.get("service.name", ""))
-        return service
+def _raw(span: ReadableSpan) -> RawSpan:
+    context, parent, scope = span.get_span_context(), span.parent, span.instrumentation_scope
+    assert context is not None
+    return RawSpan(
+        format_trace_id(context.trace_id),
+        format_span_id(context.span_id),
+        format_span_id(parent.span_id) if parent is not None else None,
+        span.name,
+        _attributes(span),
+        span.start_time or 0,
+        span.end_time or 0,
+        span.status.status_code is StatusCode.ERROR,
+        scope.name if scope is not None else "",
+        str(span.resource.attributes.get("service.name", "")),
+        span.kind.name.lower(),
+        parent is not None and parent.is_remote,
+    )
 
 
 def _attributes(span: Any) -> dict[str, Any]:
@@ -228,9 +245,19 @@ def _attributes(span: Any) -> dict[str, Any]:
     return inside if type(inside) is dict else dict(span.attributes or {})
 
 
-def _classified(record: SpanRecord | RawSpan) -> SpanRecord:
-    return record if isinstance(record, SpanRecord) else classify(record)
+def _classified(record: SpanRecord | ReadableSpan) -> SpanRecord:
+    return record if isinstance(record, SpanRecord) else classify(_raw(record))
 
 
-def _hex(bucket: Bucket) -> str:
-    return format_span_id(bucket.root_id)
+def _below(root_id: str, records: Iterable[SpanRecord]) -> list[SpanRecord]:
+    """The record of `root_id` and all below it."""
+    children: dict[str | None, list[SpanRecord]] = defaultdict(list)
+    for record in records:
+        children[record.span_id if record.span_id == root_id else record.parent_id].append(record)
+    found, stack = [], [root_id]
+    while stack:
+        for record in children.pop(stack.pop(), ()):
+            found.append(record)
+            if record.span_id != root_id:
+                stack.append(record.span_id)
+    return found

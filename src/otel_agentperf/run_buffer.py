@@ -25,10 +25,16 @@ class Bucket:
     orphan: bool = False
     """its root's parent is of this process, but was never seen: it is late, or came from elsewhere"""
     outer: Bucket | None = None
+    mark: Any = None
+    """the caller's: what the process had used when the root started"""
     records: list[Any] = field(default_factory=list)
-    """`SpanRecord`, or `RawSpan` where classifying can wait until the run ends"""
+    """`SpanRecord`, or the ended span itself where classifying can wait until the run ends"""
+    members: list[int] = field(default_factory=list)
+    """ids of its spans, open or ended"""
     nested: list[Bucket] = field(default_factory=list)
     """runs that ended below this local root"""
+    has_runs: bool = False
+    """runs ended below it, whether or not they are kept in `nested`"""
     open_spans: int = 0
     dropped: int = 0
     closed: bool = False
@@ -46,8 +52,13 @@ class Bucket:
 class _Trace:
     started: float
     open_spans: dict[int, Any] = field(default_factory=dict)
+    open_agents: set[int] = field(default_factory=set)
     buckets: dict[int, Bucket] = field(default_factory=dict)
-    """of every span of the trace, open or ended, by span id"""
+    """of the spans of its open buckets, open or ended, by span id"""
+    open_runs: int = 0
+    """buckets below a local root"""
+    rest: Bucket | None = None
+    """spans that outlived a local root which is no run: a late agent may be among them"""
 
 
 class RunBuffer:
@@ -64,64 +75,74 @@ class RunBuffer:
         self._lock = RLock()
         self._forked = False
         self.dropped: dict[str, int] = {}
-        """spans lost by reason: late, full, old"""
+        """spans lost by reason: late (their run had ended), orphan (below no known span), full, old"""
         _at_fork(self)
 
-    def started(self, trace_id: int, span_id: int, parent_id: int | None, span: Any, is_agent: bool) -> bool:
-        """A span has started; `parent_id` is None for a root or a remote parent. True: it may be a run's root."""
+    def started(self, trace_id: int, span_id: int, parent_id: int | None, span: Any, is_agent: bool) -> Bucket | None:
+        """A span has started; `parent_id` is None for a root or a remote parent. Its bucket, where it is the root of
+        one: then it may be a run's root."""
         with self._lock:
-            trace = self._traces.get(trace_id)
-            if trace is None:
-                trace = self._traces[trace_id] = _Trace(self._clock())
-                self._evict()
+            trace = self._traces.get(trace_id) or self._new_trace(trace_id)
             outer = trace.buckets.get(parent_id) if parent_id is not None else None
-            if outer is None and parent_id is not None and trace.buckets:
-                outer = next(iter(trace.buckets.values()))  # its parent was not kept; the trace is known
-            bucket = self._bucket(span_id, parent_id, outer, is_agent)
+            bucket = self._bucket(trace, span_id, parent_id, outer, is_agent) if outer is None or is_agent else outer
             if bucket.size >= self._max_spans:
                 bucket.dropped += 1
                 self._drop("full")
-                return False
+                return None
             bucket.size += 1
             bucket.open_spans += 1
+            bucket.members.append(span_id)
             trace.buckets[span_id] = bucket
             trace.open_spans[span_id] = span
-            return bucket.root_id == span_id
+            if is_agent:
+                trace.open_agents.add(span_id)
+            return bucket if bucket.root_id == span_id else None
 
     def ended(self, trace_id: int, span_id: int, record: object) -> Bucket | None:
         """A span has ended: its bucket with the record in it, or None when it came too late."""
         with self._lock:
             trace = self._traces.get(trace_id)
-            bucket = trace.buckets.get(span_id) if trace else None
-            if trace is None or bucket is None or trace.open_spans.pop(span_id, None) is None:
+            if trace is None or trace.open_spans.pop(span_id, None) is None:
                 return None
-            bucket.open_spans -= 1
+            trace.open_agents.discard(span_id)
             if not trace.open_spans:
                 del self._traces[trace_id]
-            if bucket.closed:
-                self._drop("late")
-                return None
+            bucket = trace.buckets[span_id]
+            bucket.open_spans -= 1
             bucket.records.append(record)
+            if bucket.orphan and not bucket.is_run:
+                self._drop("orphan")
             return bucket
 
-    def close(self, bucket: Bucket) -> None:
-        """The bucket's run is analysed: what ends later is late. Its spans stay with the local root above it,
-        which may yet turn out to be an agent, as long as there is room."""
+    def close(self, trace_id: int, bucket: Bucket) -> None:
+        """The bucket's root has ended: what is still open is late. Its spans stay with the local root above it, which
+        may yet turn out to be an agent, as long as there is room."""
         with self._lock:
             bucket.closed = True
+            trace = self._traces.get(trace_id)
+            if trace is not None:
+                self._release(trace, bucket)
+                if not trace.open_spans:
+                    del self._traces[trace_id]
             outer = bucket.outer
             if outer is None or outer.closed:
                 return
+            outer.has_runs = True
             if outer.size + bucket.size <= self._max_spans:
                 outer.nested.append(bucket)
                 outer.size += bucket.size
             else:
-                outer.nested.append(Bucket(bucket.root_id, is_run=True))
+                outer.dropped += bucket.size
 
     def is_open(self, trace_id: int, span_id: int) -> bool:
         """Has the span started and not ended?"""
         trace = self._traces.get(trace_id)
         return trace is not None and span_id in trace.open_spans
+
+    def open_agents(self) -> int:
+        """How many agents are running."""
+        with self._lock:
+            return sum(len(trace.open_agents) for trace in self._traces.values())
 
     def open_ancestors(self, trace_id: int, parent_id: int | None) -> Iterator[Any]:
         """The live spans above, nearest first, as far as they are open."""
@@ -148,27 +169,56 @@ class RunBuffer:
     def __len__(self) -> int:
         return len(self._traces)
 
-    def _bucket(self, span_id: int, parent_id: int | None, outer: Bucket | None, is_agent: bool) -> Bucket:
+    def _new_trace(self, trace_id: int) -> _Trace:
+        trace = self._traces[trace_id] = _Trace(self._clock())
+        oldest = next(iter(self._traces))
+        if len(self._traces) > self._max_runs:
+            self._forget(oldest, "full")
+        elif trace.started - self._traces[oldest].started > self._max_age_s:
+            self._forget(oldest, "old")
+        return trace
+
+    def _bucket(
+        self, trace: _Trace, span_id: int, parent_id: int | None, outer: Bucket | None, is_agent: bool
+    ) -> Bucket:
+        if outer is None and parent_id is not None and trace.buckets:
+            outer = next(iter(trace.buckets.values()))  # its parent was not kept; the trace is known
         if outer is None:
             return Bucket(span_id, is_agent, orphan=parent_id is not None and not self._forked)
-        if is_agent and not outer.is_run and not outer.closed:
+        if is_agent and not outer.is_run and trace.open_runs < self._max_runs:
+            trace.open_runs += 1
             return Bucket(span_id, True, outer=outer)
         return outer
 
-    def _evict(self) -> None:
-        oldest = next(iter(self._traces))
-        started = self._traces[oldest].started
-        if len(self._traces) > self._max_runs:
-            self._forget(oldest, "full")
-        elif self._clock() - started > self._max_age_s:
-            self._forget(oldest, "old")
-
     def _forget(self, trace_id: int, reason: str) -> None:
-        for _ in self._traces.pop(trace_id).buckets:
-            self._drop(reason)
+        self._drop(reason, len(self._traces.pop(trace_id).buckets))
 
-    def _drop(self, reason: str) -> None:
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+    def _release(self, trace: _Trace, bucket: Bucket) -> None:
+        """Forget the spans of a closed bucket, so that a trace which goes on for days does not grow."""
+        trace.open_runs -= bucket.outer is not None
+        if bucket.open_spans:
+            self._drop("late", bucket.open_spans)
+            if not bucket.is_run and trace.rest is None:
+                trace.rest = Bucket(0, False)
+        for span_id in bucket.members:
+            if not bucket.is_run and span_id in trace.open_spans and self._keep(trace, span_id):
+                continue
+            trace.buckets.pop(span_id, None)
+            trace.open_spans.pop(span_id, None)
+            trace.open_agents.discard(span_id)
+
+    def _keep(self, trace: _Trace, span_id: int) -> bool:
+        rest = trace.rest
+        if rest is None or rest.size >= self._max_spans:
+            return False
+        rest.size += 1
+        rest.open_spans += 1
+        rest.members.append(span_id)
+        trace.buckets[span_id] = rest
+        return True
+
+    def _drop(self, reason: str, spans: int = 1) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + spans
 
     def _before_fork(self) -> None:
         self._lock.acquire()

@@ -15,19 +15,26 @@ import os
 import pathlib
 import re
 import uuid
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable
+from itertools import islice
 from typing import Any, NamedTuple
 
 _LONGEST_STRING = 262_144
 _MOST_NODES = 2_000
 _LONGEST_NAME = 256
+_CUT_MARGIN = 1_024
+_MOST_OBJECTS = 4_096
 _SCALARS = frozenset({int, float, bool, type(None)})
 _PLAIN = frozenset({str, *_SCALARS})
 _STRINGABLE = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, pathlib.PurePath)
 _SECRETS = re.compile(
-    r"(?i)\b(?:sk|pk|rk)[-_][\w-]{16,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bxox[abprs]-[\w-]{10,}"
-    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]+|\bbearer\s+[\w.~+/-]{8,}=*"
-    r"|(?<=[\"'])(?:api[-_]?key|password|passwd|secret|authorization|access[-_]?token)[\"']\s*:\s*[\"'][^\"']*"
+    r"(?i)\b(?:sk|pk|rk)[-_][\w-]{16,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
+    r"|\bxox[abprs]-[\w-]{10,}|\bAIza[\w-]{30,}|\beyJ[\w-]{10,}(?:\.[\w-]*){0,2}|\bbearer\s+[\w.~+/-]{8,}=*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.)*?(?:-----END [A-Z ]*-----|\Z)"
+    # A value by its key, in JSON, in JSON within a JSON string, or in a repr.
+    r"|(?<=[\"'])(?:[\w-]*api[-_]?key|password|passwd|[\w-]*secret|authorization|(?:access|auth|refresh)[-_]?token)"
+    r"\\*[\"']\s*:\s*(?:\\*\"(?:[^\"\\]|\\.)*|'(?:[^'\\]|\\.)*|[^\s,}\]]+)"
 )
 REDACTED = "[redacted]"
 
@@ -36,7 +43,7 @@ class Fingerprint(NamedTuple):
     """What is always recorded of arguments and results, and never shows them."""
 
     hash: str | None
-    """16 hexadecimal digits; None when the value is too large to be read whole"""
+    """16 hexadecimal digits; None when the value is too large to be read whole, or cannot be told from others"""
     size: int
     """bytes of its JSON, estimated for what is too large"""
     type: str
@@ -52,19 +59,26 @@ class Hasher:
         # Copying a keyed hash costs half of making one.
         self._keyed = hashlib.blake2b(digest_size=8, key=secret)
 
-    def fingerprint(self, value: Any) -> Fingerprint:
-        """Hash, size and type of any value; raises nothing."""
-        text = canonical(value)
+    def fingerprint(self, value: Any, *, by_identity: bool = True) -> Fingerprint:
+        """Hash, size and type of any value; raises nothing. `by_identity`: see `canonical`."""
+        kind = type(value)
+        text = canonical(value, by_identity=by_identity)
         if text is None:
-            return Fingerprint(None, rough_size(value), type(value).__name__, None)
+            return Fingerprint(None, rough_size(value), kind.__name__, None)
         data = text.encode("utf-8", "surrogatepass")
         hashed = self._keyed.copy()
+        if kind is str:
+            hashed.update(b'"')  # "1" is not 1
         hashed.update(data)
-        return Fingerprint(hashed.hexdigest(), len(data), type(value).__name__, text)
+        return Fingerprint(hashed.hexdigest(), len(data), kind.__name__, text)
 
 
-def canonical(value: Any) -> str | None:
-    """JSON with sorted keys, objects by their fields or identity; None for what is too large or not a tree."""
+def canonical(value: Any, *, by_identity: bool = True) -> str | None:
+    """JSON with sorted keys; a text as it is. None for what is too large, not a tree, or not told from others.
+
+    An object that is not data (a client, a session) counts as the same only where it is the very same one;
+    with `by_identity` False it has no canonical text: a new object a call does not say that the results differ.
+    """
     if type(value) is str:
         return value if len(value) <= _LONGEST_STRING else None
     try:
@@ -73,7 +87,7 @@ def canonical(value: Any) -> str | None:
         try:
             return _encode_plain(value)
         except _NotPlainError:
-            return _encoder(_Fields()).encode(value)
+            return _encoder(_Fields(by_identity)).encode(value)
     except Exception:  # noqa: BLE001 - whatever the value's own methods raise: it has no canonical text
         return None
 
@@ -86,43 +100,60 @@ def rough_size(value: Any) -> int:
         return 0
 
 
-def name(value: object) -> str:
+def name(value: Any) -> str:
     """A span, tool or agent name: valid Unicode on one line, at most 256 characters."""
-    text = value if isinstance(value, str) else type(value).__name__
-    text = text[:_LONGEST_NAME]
-    return (
-        text if text.isprintable() and text.isascii() else _valid("".join(c if c.isprintable() else " " for c in text))
-    )
+    text = str.__getitem__(value, _NAME_PART) if issubclass(type(value), str) else type(value).__name__
+    if text.isascii() and text.isprintable():
+        return text
+    return valid("".join(c if c.isprintable() else " " for c in text[:_LONGEST_NAME]))
 
 
-def content(value: Any, limit: int, redact: re.Pattern[str] | None = None) -> str | None:
+def content(value: Any, limit: int, redact: re.Pattern[str] | None = None) -> str:
     """Arguments, results or messages as text: redacted, valid Unicode, at most `limit` characters."""
-    text = canonical(value)
-    if text is None:
-        return None
     # Cut before searching, so that a huge value costs no more than a large one; the margin keeps a secret whole.
-    text = _SECRETS.sub(REDACTED, text[: limit + 1024])
+    most = limit + _CUT_MARGIN
+    text = str.__getitem__(value, slice(most)) if issubclass(type(value), str) else canonical(value)
+    if text is None:
+        text = canonical(_beginning(value, most)) or f"<{type(value).__qualname__}>"
+    text = _SECRETS.sub(REDACTED, text[:most])
     if redact is not None:
         text = redact.sub(REDACTED, text)
-    return _valid(text if len(text) <= limit else text[: limit - 1] + "…")
+    return valid(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
-def attribute(value: Any) -> str | bool | int | float | tuple[str, ...] | None:
+def attribute(value: Any) -> str | bool | int | float | tuple[str | bool | int | float, ...] | None:
     """A value that any exporter can encode: out-of-range integers and unknown types become text."""
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**63 else f"{int(value)}"[:_LONGEST_NAME]
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, (list, tuple)):
-        return tuple(str(attribute(item)) for item in value[:128])
+    kind = type(value)
+    if kind is bool or value is None:
+        return value  # type: ignore[no-any-return]
+    if issubclass(kind, int):
+        return number(value)
+    if issubclass(kind, float):
+        return float.__float__(value)
+    if kind is list or kind is tuple:
+        items = [number(item) if type(item) is int else item for item in value[:128]]
+        same = {type(item) for item in items}
+        if len(same) == 1 and same <= {bool, int, float}:
+            return tuple(items)
+        return tuple(content(item, 4096) for item in items)
     return content(value, 4096)
 
 
-def _valid(text: str) -> str:
-    """A lone surrogate would make the exporter lose the whole batch."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def number(value: int) -> int | str:
+    """An integer; as text where 64 bits do not hold it, which an exporter could not encode."""
+    value = int.__int__(value)
+    if -(2**63) <= value < 2**63:
+        return value
+    # Decimal digits of a very long integer take quadratic time, and Python refuses them.
+    return f"{value:d}" if value.bit_length() < 800 else f"{value:#x}"[:_LONGEST_NAME]
+
+
+def valid(text: str) -> str:
+    """`text` without lone surrogates: one would make the exporter lose the whole batch."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+_NAME_PART = slice(_LONGEST_NAME)
 
 
 class _NotPlainError(Exception):
@@ -149,29 +180,54 @@ def _plain_encoder() -> Callable[[Any], str]:
 _encode_plain = _plain_encoder()
 
 
+class _Identities:
+    """A number for each living object. Its address is not enough: the next object may get the same one."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._last = 0
+
+    def number(self, value: Any) -> int:
+        """Raises TypeError for what cannot be weakly referred to."""
+        known = self._numbers.get(id(value))
+        if known is not None and known[0]() is value:
+            return known[1]
+        if len(self._numbers) >= _MOST_OBJECTS:
+            self._numbers.clear()
+        self._last += 1
+        self._numbers[id(value)] = (weakref.ref(value), self._last)
+        return self._last
+
+
+_identities = _Identities()
+
+
 class _Fields:
     """What stands for an object in the canonical text: its fields where it is data, its identity otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_identity: bool) -> None:
         self._left = _MOST_NODES
+        self._by_identity = by_identity
 
     def __call__(self, value: Any) -> Any:
         self._left -= 1
         if self._left < 0:
             raise ValueError("too many objects")
         kind = type(value)
-        if isinstance(value, enum.Enum):
+        if issubclass(kind, enum.Enum):
             return f"{kind.__qualname__}.{value.name}"
-        if isinstance(value, _STRINGABLE) and kind.__module__ in ("datetime", "decimal", "uuid", "pathlib"):
+        if issubclass(kind, _STRINGABLE) and kind.__module__ in ("datetime", "decimal", "uuid", "pathlib"):
             return str(value)
-        if isinstance(value, (set, frozenset)):
+        if issubclass(kind, (set, frozenset)):
             return sorted(_encoder(self).encode(item) for item in value)
-        if isinstance(value, (bytes, bytearray)):
-            return f"{kind.__name__}:{hashlib.blake2b(value[:_LONGEST_STRING], digest_size=8).hexdigest()}:{len(value)}"
-        if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "model_fields"):
-            fields = {key: item for key, item in vars(value).items() if not key.startswith("_")}
-            return {"": kind.__qualname__, **fields}
-        return f"<{kind.__qualname__} {id(value)}>"
+        if issubclass(kind, (bytes, bytearray)):
+            return f"{kind.__name__}:{hashlib.blake2b(value, digest_size=8).hexdigest()}:{len(value)}"
+        fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "model_fields", None)
+        if fields is not None:
+            return {"": kind.__qualname__, **{key: getattr(value, key) for key in fields if not key.startswith("_")}}
+        if not self._by_identity:
+            raise TypeError("an object that is not data")
+        return f"<{kind.__qualname__} {_identities.number(value)}>"
 
 
 def _is_flat(value: dict[Any, Any]) -> bool:
@@ -188,29 +244,74 @@ def _is_flat(value: dict[Any, Any]) -> bool:
     return True
 
 
+def _base(kind: type) -> Any:
+    """The built-in container or text that a value of this type is; its own methods are called instead of those
+    a subclass may have overridden. None: neither."""
+    return kind if kind in _MEMBERS else next((base for base in _MEMBERS if issubclass(kind, base)), None)
+
+
 def _is_large(value: Any) -> bool:
     """Would the JSON be large? Looks at no more than _MOST_NODES members."""
-    if type(value) in _PLAIN:
-        return False
     left = _MOST_NODES
     stack = [value]
     while stack:
         item = stack.pop()
-        if isinstance(item, (str, bytes, bytearray)):
-            if len(item) > _LONGEST_STRING:
+        base = None if type(item) in _SCALARS else _base(type(item))
+        if base is None:
+            continue
+        size, members = base.__len__(item), _MEMBERS[base]
+        if members is None:
+            if size > _LONGEST_STRING:
                 return True
-        elif isinstance(item, (Mapping, list, tuple, set, frozenset)):
-            left -= len(item) + 1
+        else:
+            left -= size + 1
             if left < 0:
                 return True
-            stack.extend(item.values() if isinstance(item, Mapping) else item)
+            stack.extend(members(item))
     return False
 
 
+def _beginning(value: Any, characters: int) -> Any:
+    """A copy of what is too large: no more than its first members, and the first characters of each text."""
+    left = _MOST_NODES // 8
+
+    def cut(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        base = _base(type(value))
+        if base is str:
+            return str.__getitem__(value, slice(characters))
+        if base is None or _MEMBERS[base] is None:
+            return value
+        if depth == 0:
+            return "…"
+        if base is dict:
+            few = islice(dict.items(value), _MOST_NODES // 8)
+            return {cut(key, 0): cut(item, depth - 1) for key, item in few if left > 0}
+        return [cut(item, depth - 1) for item in islice(_MEMBERS[base](value), _MOST_NODES // 8) if left > 0]
+
+    return cut(value, 8)
+
+
 def _size(value: Any, depth: int) -> int:
-    if isinstance(value, (str, bytes, bytearray)):
-        return len(value)
-    if not isinstance(value, (Mapping, list, tuple)) or depth == 0 or not value:
+    base = _base(type(value))
+    if base is None:
         return 8
-    items = list(zip(range(100), value.values() if isinstance(value, Mapping) else value, strict=False))
-    return sum(_size(item, depth - 1) + 4 for _, item in items) * len(value) // len(items)
+    size: int = base.__len__(value)
+    if _MEMBERS[base] is None:
+        return size
+    sizes = [_size(item, depth - 1) + 4 for item in islice(_MEMBERS[base](value), 100)] if depth else []
+    return sum(sizes) * size // len(sizes) if sizes else 8
+
+
+_MEMBERS: dict[type, Any] = {
+    dict: dict.values,
+    list: list.__iter__,
+    tuple: tuple.__iter__,
+    set: set.__iter__,
+    frozenset: frozenset.__iter__,
+    str: None,
+    bytes: None,
+    bytearray: None,
+}
+"""how to get at the members of a built-in container; None: a text"""

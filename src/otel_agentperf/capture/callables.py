@@ -5,22 +5,28 @@ It is a `wrapt` proxy, so signature, flags, pickling by name and binding stay wh
 
 from __future__ import annotations
 
+import copy
 import inspect
+import types
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import wrapt
 
 from .. import _guard
 from ..model import Kind
-from .invocation import attach, detach, start
+from .invocation import Invocation, attach, detach, start
 from .streams import Ended, drive_async_generator, drive_coroutine, drive_generator, ended_with
 
 Description = tuple[Kind, str, Mapping[str, Any] | None, Any]
 """what a call is, as `invocation.start` takes it: kind, name, attributes of ours, arguments"""
 Describe = Callable[[Any, tuple[Any, ...], dict[str, Any]], Description | None]
 """(instance, args, kwargs) → what this call is; None: leave it alone"""
+Begin = Callable[..., Invocation | None]
+"""`invocation.start`, or what an integration starts its calls with"""
 _GENERIC = frozenset(
     """run arun invoke ainvoke call acall execute aexecute kickoff akickoff stream astream
     __call__ forward predict process step handle main""".split()
@@ -28,20 +34,54 @@ _GENERIC = frozenset(
 """method names that say nothing: the object's own name does"""
 
 
+class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
+    """The proxy of a method as an attribute access gives it; pickled and copied as methods are."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        inner: Any = self.__wrapped__
+        if isinstance(inner, types.MethodType):
+            return inner.__reduce_ex__(protocol)
+        # A staticmethod's function: each access makes a proxy of its own, so pickling by name would not find "it".
+        return _named, (inner.__module__, inner.__qualname__)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        inner: Any = self.__wrapped__
+        if not isinstance(inner, types.MethodType):
+            return self
+        return getattr(copy.deepcopy(inner.__self__, memo), inner.__name__)
+
+
 class TracedCallable(wrapt.FunctionWrapper):  # type: ignore[type-arg]
-    """The proxy; pickled by name and copied as itself, as functions are."""
+    """The proxy. Functions and classes are pickled by name and copied as themselves, callable objects as theirs."""
 
-    def __reduce_ex__(self, protocol: Any) -> str:
-        return str(self.__wrapped__.__qualname__)
+    __bound_function_wrapper__ = _Bound
 
-    def __copy__(self) -> TracedCallable:
-        return self
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        inner: Any = self.__wrapped__
+        name = getattr(inner, "__qualname__", None)
+        return inner.__reduce_ex__(protocol) if name is None else str(name)
 
-    def __deepcopy__(self, memo: object) -> TracedCallable:
-        return self
+    def __copy__(self) -> Any:
+        return self._copied(copy.copy)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self._copied(partial(copy.deepcopy, memo=memo))
+
+    def _copied(self, copied: Callable[[Any], Any]) -> Any:
+        inner = copied(self.__wrapped__)
+        return self if inner is self.__wrapped__ else type(self)(inner, self._self_wrapper)
 
 
-def traced(function: Callable[..., Any], describe: Describe, on_result: Ended | None = None) -> Any:
+def _named(module: str, name: str) -> Any:
+    return attrgetter(name)(import_module(module))
+
+
+def traced(
+    function: Callable[..., Any], describe: Describe, on_result: Ended | None = None, begin: Begin = start
+) -> Any:
     """`function` with a span around each call that `describe` recognises; `on_result` takes over its result."""
     flavour = _flavour(function)
 
@@ -55,10 +95,18 @@ def traced(function: Callable[..., Any], describe: Describe, on_result: Ended | 
             return wrapped(*args, **kwargs)
         if flavour is not None:
             # The span starts with the first step: creating a coroutine or generator is not its work.
-            return flavour(partial(start, *description), wrapped(*args, **kwargs), on_result)
-        return _call(description, wrapped, args, kwargs, on_result)
+            inner = wrapped(*args, **kwargs)
+            return _like(inner, flavour(partial(begin, *description), inner, on_result))
+        return _call(begin, description, wrapped, args, kwargs, on_result)
 
     return TracedCallable(function, wrapper)
+
+
+def _like(inner: Any, driver: Any) -> Any:
+    """The driver under the name of what it drives, for warnings, tracebacks and the repr of tasks."""
+    driver.__name__ = getattr(inner, "__name__", driver.__name__)
+    driver.__qualname__ = getattr(inner, "__qualname__", driver.__qualname__)
+    return driver
 
 
 def _flavour(function: Any) -> Callable[..., Any] | None:
@@ -73,13 +121,14 @@ def _flavour(function: Any) -> Callable[..., Any] | None:
 
 
 def _call(
+    begin: Begin,
     description: Description,
     wrapped: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     on_result: Ended | None,
 ) -> Any:
-    invocation = start(*description)
+    invocation = begin(*description)
     if invocation is None:
         return wrapped(*args, **kwargs)
     invocation.measure_cpu()
@@ -87,10 +136,10 @@ def _call(
     try:
         result = wrapped(*args, **kwargs)
     except BaseException as error:
+        detach(invocation, token)
         invocation.fail(error)
         raise
-    finally:
-        detach(invocation, token)
+    detach(invocation, token)
     return ended_with(invocation, result, on_result)
 
 
@@ -112,18 +161,33 @@ class Arguments:
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments by name; further positional ones under `*`."""
-        bound = {**self._defaults, **dict(zip(self._names, args, strict=False)), **kwargs}
+        bound = dict(zip(self._names, args))  # noqa: B905 - passing strict=False costs as much as the rest
+        if self._defaults:
+            bound = {**self._defaults, **bound}
+        bound.update(kwargs)
         if len(args) > len(self._names):
             bound["*"] = args[len(self._names) :]
         return bound
 
 
-def call_name(function: Any, instance: Any = None) -> str:
-    """The bare name of what is called: the function's, or the object's where the method's name says nothing."""
-    function = getattr(function, "__func__", function)
-    name = getattr(function, "__name__", None) or type(function).__name__
-    if instance is None or name not in _GENERIC:
-        return str(name)
+def describing(
+    kind: Kind, function: Any, name: str | None = None, attributes: Mapping[str, Any] | None = None
+) -> Describe:
+    """Every call of `function` is one of `kind`, named `name` or after what is called."""
+    plain = getattr(function, "__func__", function)
+    arguments = Arguments(plain)
+    own_name = name or str(getattr(plain, "__name__", None) or type(plain).__name__)
+    is_generic = name is None and own_name in _GENERIC
+
+    def describe(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
+        called = own_name if instance is None or not is_generic else _name_of(instance)
+        return kind, called, attributes, arguments.bind(args, kwargs)
+
+    return describe
+
+
+def _name_of(instance: Any) -> str:
+    """The object's name, where its method's says nothing."""
     own = getattr(instance, "name", None)
     if isinstance(own, str) and own:
         return own

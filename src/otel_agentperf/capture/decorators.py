@@ -7,73 +7,69 @@ def search(city): ...       async def find(city): ...           call.result(look
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
-from .. import _guard
+from opentelemetry import context as context_api
+from opentelemetry.context import Context, get_current
+
+from .. import _guard, sanitize
 from .. import _semconv as names
 from ..model import Kind
-from .callables import Arguments, Describe, Description, call_name, traced
-from .invocation import Invocation, attach, detach, start
+from .callables import describing, traced
+from .invocation import Invocation, start
 
 F = TypeVar("F", bound=Callable[..., Any])
-_Entered = tuple["Marker", Invocation | None, Any, Any]
-
-# The open `with` blocks of this context, innermost first: one marker may be shared by tasks and threads.
-_entered: ContextVar[_Entered | None] = ContextVar("otel_agentperf_entered", default=None)
+_Open = tuple[Context, Any, Invocation | None]
+"""a `with` block: the context that is current inside, the token to leave it, and the call unless it is not traced"""
 
 
 class Marker:
     """Marks a callable or a block as an agent, tool, model call, retrieval or cache look-up."""
 
-    __slots__ = ("_attributes", "_hit", "_kind", "_name")
+    __slots__ = ("_attributes", "_hit", "_kind", "_name", "_open")
 
     def __init__(self, kind: Kind, name: str | None, attributes: Mapping[str, Any] | None = None,
                  hit: Callable[[Any], bool] | None = None) -> None:  # fmt: skip
         self._kind = kind
         self._name = name
-        self._attributes = attributes
+        self._attributes = {key: sanitize.attribute(value) for key, value in (attributes or {}).items()}
         self._hit = hit
+        # By the context inside: one marker may be shared by tasks and threads.
+        self._open: dict[int, _Open] = {}
 
     def __call__(self, function: F) -> F:
         """Wrap a function, method, classmethod, staticmethod, generator, coroutine function or callable object."""
         ended = self._lookup_ended(function) if self._kind == "cache" else None
-        wrapped: F = traced(function, self._describe(function), ended)
+        wrapped: F = traced(function, describing(self._kind, function, self._name, self._attributes), ended)
         return wrapped
 
     def __enter__(self) -> Invocation:
         invocation = start(self._kind, self._name or self._kind, self._attributes)
-        token = None if invocation is None else attach(invocation)
-        _entered.set((self, invocation, token, _entered.get()))
+        context = Context(get_current()) if invocation is None else invocation.context
+        self._open[id(context)] = (context, context_api.attach(context), invocation)
         return invocation if invocation is not None else _Nothing()  # type: ignore[return-value]
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        entered = _entered.get()
-        if entered is None or entered[0] is not self:
-            return  # left in another context than it was entered in
-        _, invocation, token, outer = entered
-        _entered.set(outer)
-        if invocation is not None:
-            detach(invocation, token, closing=isinstance(error, GeneratorExit))
-            if error is None or isinstance(error, GeneratorExit):
-                invocation.stop()
-            else:
-                invocation.fail(error)
+        here = id(get_current())
+        away = here not in self._open
+        if away and not self._open:
+            return
+        # Left in another context than it was entered in (a generator closed from elsewhere): the last one, then.
+        _, token, invocation = self._open.popitem()[1] if away else self._open.pop(here)
+        if not away:
+            context_api.detach(token)
+        if invocation is None:
+            return
+        if error is None or isinstance(error, GeneratorExit):
+            invocation.stop()
+        else:
+            invocation.fail(error)
 
     async def __aenter__(self) -> Invocation:
         return self.__enter__()
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.__exit__(kind, error, trace)
-
-    def _describe(self, function: Any) -> Describe:
-        arguments = Arguments(getattr(function, "__func__", function))
-
-        def describe(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
-            name = self._name or call_name(function, instance)
-            return self._kind, name, self._attributes, arguments.bind(args, kwargs)
-
-        return describe
 
     def _lookup_ended(self, function: Any) -> Callable[[Invocation, Any], Any]:
         hit = self._hit or _hit_by_statistics(function)

@@ -37,6 +37,12 @@ class _Convention(NamedTuple):
     result_key: str = names.GEN_AI_TOOL_CALL_RESULT
 
 
+_USAGE_KEYS = (
+    names.GEN_AI_USAGE_INPUT_TOKENS,
+    names.GEN_AI_USAGE_OUTPUT_TOKENS,
+    names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS,
+    names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS,
+)
 _MESSAGES = (names.GEN_AI_INPUT_MESSAGES, names.GEN_AI_OUTPUT_MESSAGES)
 _CONVENTIONS: dict[Kind, _Convention] = {
     "agent": _Convention(names.INVOKE_AGENT, names.GEN_AI_AGENT_NAME, SpanKind.INTERNAL, *_MESSAGES),
@@ -71,9 +77,11 @@ class Invocation:
 
     def arguments(self, values: Any) -> None:
         """Record what the call was given: hash and size, and the content where the user turned it on."""
-        with _guard.guard("invocation.arguments"):
+        try:
             if self._recording:
                 self._describe_arguments(values)
+        except Exception as fault:  # noqa: BLE001 - ours; a `with` block of the guard costs more than the rest
+            _guard.swallowed("invocation.arguments", fault)
 
     def measure_cpu(self) -> None:
         """Count the thread's CPU time from now to the end; for synchronous calls only."""
@@ -91,26 +99,30 @@ class Invocation:
         cache_write_tokens: int | None = None,
     ) -> None:
         """Record the tokens of a model call; input includes what was read from or written to a prompt cache."""
-        self._values[names.GEN_AI_USAGE_INPUT_TOKENS] = input_tokens
-        self._values[names.GEN_AI_USAGE_OUTPUT_TOKENS] = output_tokens
-        self._values[names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS] = cache_read_tokens
-        self._values[names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS] = cache_write_tokens
+        with _guard.guard("invocation.usage"):
+            told = (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens)
+            for key, value in zip(_USAGE_KEYS, told, strict=True):
+                if value is not None:
+                    self._values[key] = sanitize.number(int(value))
 
     def hit(self, hit: bool) -> None:
         """Say whether a cache look-up found something."""
-        self._values[names.CACHE_HIT] = bool(hit)
+        with _guard.guard("invocation.hit"):
+            self._values[names.CACHE_HIT] = bool(hit)
 
     def set(self, key: str, value: Any) -> None:
         """Add an attribute of the caller's own."""
         with _guard.guard("invocation.set"):
-            self._values[sanitize.name(key)] = sanitize.attribute(value)
+            if value is not None:
+                self._values[sanitize.name(key)] = sanitize.attribute(value)
 
     def chunk(self) -> None:
         """A stream brought something; the first time counts."""
         if names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK not in self._values:
             started = getattr(self.span, "start_time", None)
-            waited = max(0, time.time_ns() - started) / 1e9 if started else None
-            self._values[names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = waited
+            if started is not None:
+                waited = max(0, time.time_ns() - started) / 1e9
+                self._values[names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = waited
 
     def stop(self, result: Any = _NONE) -> None:
         """The call ended well, with `result` if it has one."""
@@ -143,35 +155,39 @@ class Invocation:
             # No description and no recorded exception: messages and stack traces are content.
             self.span.set_status(_FAILED)
         text = self._describe_result(result) if result is not _NONE else None
+        _set_clean(self.span, values)
         if self.kind in _COMPARED:
             own_id, parent_id = self.span.get_span_context().span_id, self._parent_id()
             state.siblings.forget(own_id)
             if error is None and parent_id:
                 state.siblings.ended(parent_id, own_id, self._args_text, text)
-        _set_clean(self.span, {key: value for key, value in values.items() if value is not None})
 
     def _describe_arguments(self, values: Any) -> None:
-        print_ = state.hasher.fingerprint(values)
-        self._args_text = print_.text
+        hashed, size, _, text = state.hasher.fingerprint(values)
+        self._args_text = text
         recorded = self._values
-        recorded[names.ARGS_SIZE] = print_.size
-        recorded[names.CACHE_KEY_HASH if self.kind == "cache" else names.ARGS_HASH] = print_.hash
+        recorded[names.ARGS_SIZE] = size
+        if hashed is not None:
+            recorded[names.CACHE_KEY_HASH if self.kind == "cache" else names.ARGS_HASH] = hashed
         if state.config.content and self.kind != "cache":
             recorded[_CONVENTIONS[self.kind].args_key] = _content(values)
         if self.kind in _COMPARED:
-            recorded[names.DEPENDS_ON] = state.siblings.depends_on(self._parent_id(), print_.text)
+            depends_on = state.siblings.depends_on(self._parent_id(), text)
+            if depends_on is not None:
+                recorded[names.DEPENDS_ON] = depends_on
 
     def _describe_result(self, value: Any) -> str | None:
         values = self._values
-        print_ = state.hasher.fingerprint(value)
-        values[names.RESULT_HASH] = print_.hash
-        values[names.RESULT_SIZE] = print_.size
-        values[names.RESULT_TYPE] = sanitize.name(print_.type)
+        hashed, size, kind, text = state.hasher.fingerprint(value, by_identity=False)
+        if hashed is not None:
+            values[names.RESULT_HASH] = hashed
+        values[names.RESULT_SIZE] = size
+        values[names.RESULT_TYPE] = sanitize.name(kind)
         if self.kind in ("llm", "embedding") and names.GEN_AI_USAGE_INPUT_TOKENS not in values:
             self.usage(*tokens_of(value))
         if state.config.content and self.kind != "cache":
             values[_CONVENTIONS[self.kind].result_key] = _content(value)
-        return print_.text
+        return text
 
     def _parent_id(self) -> int:
         parent = getattr(self.span, "parent", None)
@@ -205,15 +221,15 @@ def start(
             verb = given.get(names.GEN_AI_OPERATION_NAME) or f"cache {given.get(names.CACHE_OPERATION, 'get')}"
         span = state.tracer.start_span(f"{verb} {name}", parent, span_kind, given, start_time=start_time)
         invocation = Invocation(kind, span)
-        if arguments is not None and invocation._recording:
-            invocation._describe_arguments(arguments)
-        return invocation
     except Exception as fault:  # noqa: BLE001 - ours; the user's call goes on untraced
         _guard.swallowed("invocation.start", fault)
         return None
+    if arguments is not None:
+        invocation.arguments(arguments)
+    return invocation
 
 
-def _content(value: Any) -> str | None:
+def _content(value: Any) -> str:
     return sanitize.content(value, state.config.content_limit, state.redact)
 
 
@@ -235,9 +251,8 @@ def error_type(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "CancelledError"
     kind = type(error)
-    return (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    own = kind.__module__ in ("builtins", "__main__")
+    return sanitize.name(kind.__qualname__ if own else f"{kind.__module__}.{kind.__qualname__}")
 
 
 def attach(invocation: Invocation) -> Any:

@@ -10,7 +10,8 @@ from typing import Any
 import wrapt
 
 from .. import _guard
-from .callables import Describe, TracedCallable, traced
+from .callables import Begin, Describe, TracedCallable, traced
+from .invocation import start
 from .streams import Ended
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -24,12 +25,15 @@ class Patches:
         self._replaced: list[tuple[Any, str, Any, Any, bool]] = []
         self.active = True
 
-    def trace(self, module: str, path: str, describe: Describe, on_result: Ended | None = None) -> None:
-        """Give each call of `module:path` that `describe` recognises a span. Raises what a missing name raises."""
+    def trace(
+        self, module: str | type, path: str, describe: Describe, on_result: Ended | None = None, begin: Begin = start
+    ) -> None:
+        """Give each call of `module:path` that `describe` recognises a span; `module` may also be a class of which
+        only the object is at hand. Raises what a missing name raises."""
         holder, name, original = self._find(module, path)
-        self.replace(holder, name, traced(original, self._while_active(describe), on_result))
+        self.replace(holder, name, traced(original, self._while_active(describe), on_result, begin))
 
-    def wrap(self, module: str, path: str, wrapper: Wrapper) -> None:
+    def wrap(self, module: str | type, path: str, wrapper: Wrapper) -> None:
         """Put a plain wrapt wrapper around `module:path`."""
         holder, name, original = self._find(module, path)
         self.replace(holder, name, _SwitchableWrapper(original, wrapper, enabled=lambda: self.active))
@@ -53,8 +57,10 @@ class Patches:
                     delattr(holder, name)
         self._replaced.clear()
 
-    def _find(self, module: str, path: str) -> tuple[Any, str, Any]:
-        holder: Any = sys.modules.get(module) or __import__(module, fromlist=["_"])
+    def _find(self, module: str | type, path: str) -> tuple[Any, str, Any]:
+        holder: Any = module
+        if isinstance(module, str):
+            holder = sys.modules.get(module) or __import__(module, fromlist=["_"])
         *outer, name = path.split(".")
         for part in outer:
             holder = getattr(holder, part)

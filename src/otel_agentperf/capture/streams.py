@@ -6,6 +6,7 @@ would become its children, and closing it from elsewhere would log "Failed to de
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from functools import partial
@@ -27,15 +28,22 @@ def ended_with(invocation: Invocation, result: Any, on_result: Ended | None = No
     """End the invocation with `result`, or, where the result is work still to come, when that is done."""
     kind = type(result)
     if kind is types.CoroutineType:
-        return drive_coroutine(lambda: invocation, result)
-    if kind is types.GeneratorType:
-        return drive_generator(lambda: invocation, result)
+        return drive_coroutine(_work_to_come(invocation), result, on_result)
+    # One that somebody already reads from is not this call's work.
+    if kind is types.GeneratorType and inspect.getgeneratorstate(result) == inspect.GEN_CREATED:
+        return drive_generator(_work_to_come(invocation), result, on_result)
     if kind is types.AsyncGeneratorType:
-        return drive_async_generator(lambda: invocation, result)
+        return drive_async_generator(_work_to_come(invocation), result, on_result)
     if on_result is None:
         invocation.stop(result)
         return result
     return _handed_over(invocation, result, on_result)
+
+
+def _work_to_come(invocation: Invocation) -> Start:
+    """The work happens later, between others' on the same thread: its CPU time would be theirs, too."""
+    invocation._cpu_ns = -1
+    return lambda: invocation
 
 
 def _handed_over(invocation: Invocation, result: Any, on_result: Ended) -> Any:
@@ -93,7 +101,8 @@ def drive_generator(start: Start, generator: Iterator[T], finish: Ended | None =
             else:
                 step = partial(next, generator) if sent is None else partial(generator.send, sent)  # type: ignore[attr-defined]
     except StopIteration as end:
-        _finish(invocation, finish, end.value)
+        # What was yielded is the result; a generator that returns nothing tells nothing of it.
+        _finish(invocation, finish, *([] if end.value is None else [end.value]))
         return end.value
     except GeneratorExit:
         _finish(invocation, finish)

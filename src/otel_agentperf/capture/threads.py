@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import context as context_api
-from opentelemetry.trace import get_current_span
 
 from .patching import Patches
 
@@ -18,9 +17,10 @@ def patch(patches: Patches) -> None:
 
 
 def _submit(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if not args or not get_current_span().get_span_context().is_valid:
+    context = context_api.get_current()
+    if not args or not context:
         return wrapped(*args, **kwargs)
-    return wrapped(_run_in, context_api.get_current(), *args, **kwargs)
+    return wrapped(_run_in, context, *args, **kwargs)
 
 
 def _run_in(context: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

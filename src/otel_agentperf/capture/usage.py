@@ -42,8 +42,11 @@ def usage(told: Any) -> Usage:
 
 
 def get(holder: Any, key: str) -> Any:
-    """A member of a mapping or an attribute of an object; None when there is none."""
-    return holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
+    """A member of a mapping or an attribute of an object; None when there is none, or when asking for it raises."""
+    try:
+        return holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
+    except Exception:  # noqa: BLE001 - the user's object's own
+        return None
 
 
 def _first(holder: Any, keys: tuple[str, ...]) -> int | None:

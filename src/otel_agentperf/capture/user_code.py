@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ..model import Kind
-from .callables import Arguments, Describe, Description, call_name
+from .callables import Describe, describing
 from .patching import Patches, when_imported
 from .tracing import state
 
@@ -38,6 +38,7 @@ def patch(patches: Patches) -> None:
 
 
 def _wrap(patches: Patches, entry: str, module: str, path: str, kind: Kind) -> None:
+    # A class that is not there, or a value that is no function.
     try:
         patches.trace(module, path, _describe(kind, module, path))
     except AttributeError as missing:
@@ -50,13 +51,10 @@ def _describe(kind: Kind, module: str, path: str) -> Describe:
     function: Any = importlib.import_module(module)
     for part in path.split("."):
         function = getattr(function, part)
-    arguments = Arguments(function)
+    if not callable(function):
+        raise AttributeError(f"{path} is not callable")
     attributes = {"agentperf.cache.operation": "get", "agentperf.cache.system": "custom"} if kind == "cache" else None
-
-    def describe(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
-        return kind, call_name(function, instance), attributes, arguments.bind(args, kwargs)
-
-    return describe
+    return describing(kind, function, attributes=attributes)
 
 
 def _report(entry: str, reason: str) -> None:

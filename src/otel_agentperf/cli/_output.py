@@ -29,7 +29,11 @@ def output_options(function: F) -> F:
         help=told + ".",
     )
     to_file = click.option(
-        "--output", "-o", type=click.Path(path_type=Path), help="Write the report to this file, not to standard output."
+        "--output",
+        "-o",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Write the report to this file, not to standard output.",
     )
     return as_format(to_file(function))
 
@@ -45,7 +49,10 @@ def open_output(path: Path | None) -> TextIO | None:
 
 
 def write(reports: Iterable[Report], format_: str, file: TextIO | None) -> None:
-    """Render to `file` or standard output. A reader that went away (`| head`) is no error."""
+    """Render to `file`, which is then closed, or to standard output. A reader that went away (`| head`) is no error.
+
+    Raises `OSError` where the disk is full, and the like.
+    """
     renderer = discover("renderers")[format_]
     try:
         if file is not None:
@@ -55,5 +62,6 @@ def write(reports: Iterable[Report], format_: str, file: TextIO | None) -> None:
             renderer.render(reports, sys.stdout)
             sys.stdout.flush()
     except BrokenPipeError:
-        # Python would complain once more when it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if file is None:
+            # Python would complain once more when it flushes standard output at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

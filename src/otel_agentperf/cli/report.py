@@ -11,10 +11,10 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from .. import _config
 from .._discover import discover
 from ..analysis.analyze import analyze
 from ..analysis.runs import find_runs
+from ..capture.tracing import state
 from ..model import Report, SpanRecord
 from ..readers import Query, ReadError
 from ._output import open_output, output_options, write
@@ -38,7 +38,7 @@ class _Lookback(click.ParamType):  # type: ignore[type-arg]
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
 @click.option("--service", "services", multiple=True, help="Jaeger: only this service (repeatable; default: all).")
 @click.option(
-    "--lookback", type=_Lookback(), default="1h", show_default=True, help="Jaeger: how far back, e.g. 30m, 2h."
+    "--lookback", type=_Lookback(), default="1h", show_default=True, help="Jaeger: how far back, e.g. 30m, 2h, 1d."
 )
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="Jaeger: traces a service at most."
@@ -49,40 +49,51 @@ def command(
 ) -> None:
     """Analyse recorded traces and print the report of each agent run in them.
 
+    \b
+    agentperf report traces.jsonl more-traces/
+    agentperf report http://localhost:16686 --service planner --lookback 2h
+    agentperf report http://localhost:16686/trace/4bf92f3577b34da6a3ce929d0e0e4736
+    some-command | agentperf report --format json -
+
     SOURCE is a file of OTLP JSON or JSON lines (as the Collector's file exporter writes them, gzip included), a
-    folder of such files, - for standard input, or the address of a Jaeger: http://localhost:16686, or of one
-    trace's page there. Any number of sources are taken together.
+    folder of such files, - for standard input, or the address of a Jaeger v2 or of a trace's page there. Any number
+    of sources are taken together.
 
     Exit code 1 if a source could not be read whole; what was good is still reported.
     """
     file = open_output(output)
     query = Query(tuple(services), lookback, limit)
-    failed = False
     spans: list[SpanRecord] = []
     with _progress() as progress:
-        task = progress.add_task("reading")
-        for source in sources:
-            progress.update(task, description=f"reading {source}")
-            try:
-                for record in _read(source, query):
-                    spans.append(record)
-            except ReadError as error:
-                failed = True
-                progress.console.print(f"agentperf: {source}: {error}", style="red", markup=False, highlight=False)
+        problems = [f"{source}: {problem}" for source in sources for problem in _read(source, query, spans, progress)]
         reports = list(_analyze(spans, progress))
-    write(reports, format_, file)
-    sys.exit(1 if failed else 0)
+    for problem in problems:
+        click.secho(f"agentperf: {_one_line(problem)}", fg="red", err=True)
+    try:
+        write(reports, format_, file)
+    except OSError as error:
+        raise click.ClickException(f"cannot write the report: {error.strerror}") from None
+    sys.exit(1 if problems else 0)
 
 
-def _read(source: str, query: Query) -> Iterator[SpanRecord]:
+def _read(source: str, query: Query, spans: list[SpanRecord], progress: Progress) -> Iterator[str]:
+    """Add the spans of a source to `spans`; what is wrong with it, if anything."""
+    task = progress.add_task(f"reading {_one_line(source)}")
     reader = next((module for module in discover("readers").values() if module.accepts(source)), None)
-    if reader is None:
-        raise ReadError("no reader for this kind of source")
-    yield from reader.read(source, query)
+    try:
+        if reader is None:
+            raise ReadError("no reader for this kind of source")
+        for record in reader.read(source, query):
+            spans.append(record)
+    except ReadError as error:
+        yield str(error)
+    except Exception as error:  # noqa: BLE001 - somebody else's reader; the other sources are still read
+        yield f"its reader failed ({type(error).__name__}: {error})"
+    progress.remove_task(task)
 
 
 def _analyze(spans: Sequence[SpanRecord], progress: Progress) -> Iterator[Report]:
-    config = _config.load()
+    config = state.config
     task = progress.add_task(f"finding runs in {len(spans):,} spans")
     runs = find_runs(spans, config.threshold_map())
     for number, run in enumerate(runs, 1):
@@ -92,8 +103,13 @@ def _analyze(spans: Sequence[SpanRecord], progress: Progress) -> Iterator[Report
 
 def _progress() -> Progress:
     """On standard error, and only where somebody watches; it leaves nothing behind."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True)
     return Progress(
         SpinnerColumn(), TextColumn("{task.description}", markup=False), console=console, transient=True,
         disable=not console.is_terminal,
     )  # fmt: skip
+
+
+def _one_line(text: str) -> str:
+    """Names of files and answers of servers may hold anything."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

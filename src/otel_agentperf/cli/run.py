@@ -6,43 +6,67 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
-from typing import Any, NoReturn, TextIO
+from types import CodeType
+from typing import Any, TextIO
 
 import click
+from click.globals import pop_context, push_context
+from opentelemetry import trace
 
+from .. import _guard
 from ..model import Report
 from ..processor import on_report
 from ._output import open_output, output_options, write
+from ._program import Globals, load
+from ._telemetry import own_processor, set_up, shut_down
 
 _MOST_REPORTS = 1_000
-_ENDPOINTS = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-)
-_SIGNALS = ("TRACES", "METRICS", "LOGS")
+_MOST_SPANS = 200_000
+"""of all reports that are kept"""
 
 
-@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("-m", "is_module", is_flag=True, help="PROGRAM is a module, as with python -m.")
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.option("-m", "is_module", is_flag=True, help="PROGRAM is a module or package, as with python -m.")
 @output_options
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(is_module: bool, format_: str, output: Path | None, program: str, args: Sequence[str]) -> None:
     """Run a Python program and print the report of its agent runs when it ends.
 
-    Nothing in the program changes; its exit code is kept, and the report also comes when it fails or is
-    interrupted. Traces and metrics are exported too when OTEL_EXPORTER_OTLP_ENDPOINT is set.
+    \b
+    agentperf run app.py --its-own options
+    agentperf run -m package.module
+    agentperf run --format json --output report.json app.py
+
+    What follows PROGRAM belongs to it. Nothing in the program changes: it reads and prints as it always does, its
+    exit code is kept, and the report also comes when it fails, is interrupted (Ctrl-C) or terminated.
+
+    The supported libraries are traced by themselves. Mark your own code with @agent and @tool of otel_agentperf, or
+    name it from outside: OTEL_AGENTPERF_WRAP="app.tools:search=tool,app:plan=agent".
+
+    With OTEL_EXPORTER_OTLP_ENDPOINT set, traces and metrics are exported as well; otherwise nothing is sent anywhere.
     """
     session = _Session(program, format_, open_output(output))
-    code, globals_ = _load(program, is_module)
-    sys.argv = [globals_["__file__"] if is_module else program, *args]
-    atexit.register(session.finish)
-    session.start()
-    session.execute(code, globals_)
+    with _outside_click():
+        session.start()
+        session.execute(lambda: load(program, is_module), args)
+
+
+@contextmanager
+def _outside_click() -> Iterator[None]:
+    """The program may use click itself, and must not find itself inside our command."""
+    contexts = []
+    while (context := click.get_current_context(silent=True)) is not None:
+        contexts.append(context)
+        pop_context()
+    try:
+        yield
+    finally:
+        for context in reversed(contexts):
+            push_context(context)
 
 
 class _Session:
@@ -52,28 +76,38 @@ class _Session:
         self._program = program
         self._format = format_
         self._file = file
-        self._reports: list[Report] = []
+        self._encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        self._reports: dict[tuple[str, str], Report] = {}
+        self._spans = 0
         self._left_out = 0
         self._signal: int | None = None
+        self._terminated = False
+        self._running = False
+        self._processor: Any = None
         self._pid = os.getpid()
 
     def start(self) -> None:
-        """Set OpenTelemetry up as `opentelemetry-instrument` does, without an exporter unless one is asked for."""
-        if not any(os.environ.get(name) for name in _ENDPOINTS):
-            for name in _SIGNALS:
-                os.environ.setdefault(f"OTEL_{name}_EXPORTER", "none")
+        """Set OpenTelemetry up. Exit functions run in reverse: the program's, the providers', and then ours."""
+        atexit.register(self.finish)
         on_report(self._keep)
-        from opentelemetry.instrumentation.auto_instrumentation import initialize
-
-        initialize()
+        set_up()
+        self._processor = own_processor(trace.get_tracer_provider())
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._terminated)
+            signal.signal(signal.SIGTERM, self._terminate)
 
-    def execute(self, code: CodeType, globals_: dict[str, Any]) -> None:
+    def execute(self, loaded: Callable[[], tuple[CodeType, Globals]], args: Sequence[str]) -> None:
         """Run the program as `__main__`; leaves as it does."""
         try:
+            sys.argv = [self._program, *args]
+            code, globals_ = loaded()
+            if globals_["__spec__"]:
+                sys.argv[0] = globals_["__file__"]
+            self._running = True
             exec(code, globals_)
-        except SystemExit:
+        except (SystemExit, click.ClickException) as error:
+            if self._running and isinstance(error, click.ClickException):
+                _show(error)
+                sys.exit(1)
             raise
         except KeyboardInterrupt as error:
             self._signal = signal.SIGINT
@@ -82,99 +116,78 @@ class _Session:
         except BaseException as error:  # noqa: BLE001 - what Python itself would do with it, without our frames
             _show(error)
             sys.exit(1)
+        finally:
+            if self._terminated:
+                # Python would now wait for threads and call exit functions; the signal would not have.
+                shut_down()
+                self.finish()
 
     def finish(self) -> None:
         """At exit, after the program's own exit functions: print the report."""
-        if os.getpid() != self._pid:
-            return  # a forked child
-        _flush_providers()
-        if not self._reports and self._format == "terminal":
-            _say(f"{self._program} made no agent run that was seen. Supported libraries are traced by themselves; "
-                 "mark your own code with @agent and @tool, or name it in OTEL_AGENTPERF_WRAP.")  # fmt: skip
-        else:
-            write(self._reports, self._format, self._file)
-        if self._left_out:
-            _say(f"only the last {_MOST_REPORTS} runs are shown; {self._left_out} earlier ones are left out")
+        if not self._running or os.getpid() != self._pid:
+            return  # never begun, or a forked child
+        self._running = False
+        with _guard.guard("run.shutdown"):
+            if self._processor is not None:
+                self._processor.shutdown()  # runs that are still open
+        self._print()
         if self._signal is not None:
             signal.signal(self._signal, signal.SIG_DFL)
             os.kill(self._pid, self._signal)
 
+    def _print(self) -> None:
+        reports = list(self._reports.values())
+        if not reports:
+            _say(f"{self._program} made no agent run that was seen. Supported libraries are traced by themselves; "
+                 "mark your own code with @agent and @tool, or name it in OTEL_AGENTPERF_WRAP.")  # fmt: skip
+        if self._left_out:
+            _say(f"only the last {len(reports):,} runs are shown; {self._left_out:,} earlier ones are left out")
+        if reports or self._format != "terminal":
+            try:
+                write(reports, self._format, self._file or self._standard_output())
+            except OSError as error:
+                _say(f"cannot write the report: {error.strerror}")
+
+    def _standard_output(self) -> TextIO:
+        """A stream of its own, as the program may have replaced, detached or closed `sys.stdout`; the report starts
+        on a new line, wherever the program's last one ended."""
+        for stream in (sys.stdout, sys.__stdout__):
+            with suppress(Exception):
+                stream.flush()  # type: ignore[union-attr]
+        output = os.fdopen(os.dup(1), "w", encoding=self._encoding)
+        output.write("\n")
+        return output
+
     def _keep(self, report: Report) -> None:
-        self._reports.append(report)
-        if len(self._reports) > _MOST_REPORTS:
-            del self._reports[0]
+        """The last runs, as many as there is room for. One that is reported twice is one run."""
+        key = report.root.trace_id, report.root.span_id
+        self._spans += len(report.run.spans) - self._forget(key)
+        self._reports[key] = report
+        while len(self._reports) > _MOST_REPORTS or (self._spans > _MOST_SPANS and len(self._reports) > 1):
+            self._spans -= self._forget(next(iter(self._reports)))
             self._left_out += 1
 
-    def _terminated(self, number: int, frame: object) -> NoReturn:
+    def _forget(self, key: tuple[str, str]) -> int:
+        report = self._reports.pop(key, None)
+        return len(report.run.spans) if report else 0
+
+    def _terminate(self, number: int, frame: object) -> None:
         """The program had no handler for it: report what there is, then die of the signal after all."""
-        self._signal = number
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != self._pid:
+            os.kill(os.getpid(), number)  # a forked child, which has nothing to report
+            return
+        self._signal, self._terminated = number, True
         sys.exit(128 + number)
-
-
-def _load(program: str, is_module: bool) -> tuple[CodeType, dict[str, Any]]:
-    """The program's code and the globals of its `__main__`, which it becomes, as under plain Python."""
-    try:
-        code, told = _load_module(program) if is_module else _load_file(program)
-    except OSError as error:
-        raise click.ClickException(f"cannot read {program}: {error.strerror}") from None
-    except SyntaxError as error:
-        raise click.ClickException(f"{program}, line {error.lineno}: {error.msg}") from None
-    except ValueError as error:
-        raise click.ClickException(f"{program} is no Python source: {error}") from None
-    main = ModuleType("__main__")
-    sys.modules["__main__"] = main
-    vars(main).update(told)
-    return code, vars(main)
-
-
-def _load_file(program: str) -> tuple[CodeType, Mapping[str, Any]]:
-    path = Path(program)
-    if path.is_dir():
-        path = path / "__main__.py"
-        sys.path.insert(0, program)
-    else:
-        sys.path.insert(0, str(path.resolve().parent))
-    code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
-    return code, {"__file__": str(path), "__cached__": None, "__builtins__": __builtins__, "__spec__": None}
-
-
-def _load_module(program: str) -> tuple[CodeType, Mapping[str, Any]]:
-    import importlib.util
-
-    sys.path.insert(0, os.getcwd())
-    spec = _find_spec(importlib.util.find_spec, program)
-    code = spec.loader.get_code(spec.name)
-    if code is None:
-        raise click.ClickException(f"{program} has no Python code to run")
-    told = {"__file__": spec.origin, "__spec__": spec, "__package__": spec.parent, "__loader__": spec.loader}
-    return code, {**told, "__builtins__": __builtins__}
-
-
-def _find_spec(find: Callable[[str], Any], program: str) -> Any:
-    try:
-        spec = find(program)
-        if spec is not None and spec.submodule_search_locations is not None:
-            spec = find(f"{program}.__main__")
-    except ImportError:
-        spec = None
-    if spec is None or not hasattr(spec.loader, "get_code"):
-        raise click.ClickException(f"there is no module {program} (looked in {os.getcwd()} and the installed packages)")
-    return spec
 
 
 def _show(error: BaseException) -> None:
     """The traceback as Python would print it, from the program's first frame on."""
-    trace: TracebackType | None = error.__traceback__
-    sys.excepthook(type(error), error, trace.tb_next if trace else None)
-
-
-def _flush_providers() -> None:
-    """Open runs are reported when the provider shuts down, which its own exit function may not have done yet."""
-    from opentelemetry import trace
-
-    shutdown = getattr(trace.get_tracer_provider(), "shutdown", None)
-    if shutdown is not None:
-        shutdown()
+    trace_ = error.__traceback__
+    ours = {function.__code__.co_filename for function in (_show, load)}
+    while trace_ is not None and trace_.tb_frame.f_code.co_filename in ours:
+        trace_ = trace_.tb_next
+    sys.excepthook(type(error), error.with_traceback(trace_), trace_)
 
 
 def _say(message: str) -> None:

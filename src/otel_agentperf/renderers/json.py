@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, TextIO
 
 from ..model import Finding, Report
 
 SCHEMA = "agentperf.report/v1"
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LAST_NS = 2**63
+"""in 2262; what is later comes from a clock that was set wrong, and must not stop the report"""
 SUMMARY = f"one JSON document ({SCHEMA})"
 
 
@@ -28,7 +31,7 @@ def run_object(report: Report) -> dict[str, Any]:
         "root_span_id": root.span_id,
         "service": root.service,
         "name": root.operation,
-        "start": datetime.fromtimestamp(root.start_ns / 1e9, timezone.utc).isoformat(timespec="microseconds"),
+        "start": _rfc3339(root.start_ns),
         "duration_s": root.duration_s,
         "status": "ok" if root.error is None else "error",
         "incomplete": run.incomplete,
@@ -71,3 +74,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "threshold": finding.threshold,
         "recommendation": finding.recommendation,
     }
+
+
+def _rfc3339(moment_ns: int) -> str:
+    moment = _EPOCH + timedelta(microseconds=max(0, min(moment_ns, _LAST_NS)) // 1_000)
+    return moment.isoformat(timespec="microseconds")

@@ -1,0 +1,99 @@
+"""OpenTelemetry for `agentperf run`: set up as `opentelemetry-instrument` does, exporting only where that was asked
+for, and making way for a program that sets it up itself."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from opentelemetry import metrics, trace
+from opentelemetry.util._once import Once
+
+from .. import _guard
+from ..capture.tracing import state
+from ..processor import AgentPerfSpanProcessor
+
+_SIGNALS = ("TRACES", "METRICS", "LOGS")
+_GLOBALS = (
+    ("opentelemetry.trace", "_TRACER_PROVIDER_SET_ONCE"),
+    ("opentelemetry.metrics._internal", "_METER_PROVIDER_SET_ONCE"),
+    ("opentelemetry._logs._internal", "_LOGGER_PROVIDER_SET_ONCE"),
+)
+
+
+def set_up() -> None:
+    """Initialize OpenTelemetry and all instrumentations; the environment is afterwards what it was."""
+    from opentelemetry.instrumentation.auto_instrumentation import initialize
+
+    defaults = dict.fromkeys(_not_exported(), "none")
+    os.environ.update(defaults)
+    try:
+        initialize()
+    finally:
+        for name in defaults:
+            os.environ.pop(name, None)
+    with _guard.guard("run.make_way"):
+        _make_way()
+
+
+def _not_exported() -> Iterator[str]:
+    """`OTEL_…_EXPORTER` of the signals for which neither an exporter nor an endpoint is given."""
+    endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    for signal in _SIGNALS:
+        name = f"OTEL_{signal}_EXPORTER"
+        if not any(map(os.environ.get, (name, endpoint, f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"))):
+            yield name
+
+
+def _make_way() -> None:
+    """Let the program set global providers, once, as if there were none yet.
+
+    OpenTelemetry takes only the first, and warns about others. A program that sets its own would lose what it
+    exports, so the "once" starts anew; spans of instrumentations that already hold our provider's tracers
+    stay with that. Private to the API, as there is no other way; without the names a warning is all that happens.
+    """
+    ours = trace.get_tracer_provider()
+    for module, name in _GLOBALS:
+        holder = importlib.import_module(module)
+        getattr(holder, name)
+        setattr(holder, name, _Anew(lambda: _adopt(ours)) if holder is trace else Once())
+
+
+class _Anew(Once):
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__()
+        self._then = then
+
+    def do_once(self, func: Callable[[], None]) -> bool:
+        done: bool = super().do_once(func)
+        if done:
+            with _guard.guard("run.adopt"):
+                self._then()
+        return done
+
+
+def _adopt(ours: Any) -> None:
+    """The program has set a tracer provider: our spans go there, and the one processor sees the spans of both."""
+    provider = trace.get_tracer_provider()
+    if not hasattr(provider, "add_span_processor"):
+        state.use(ours)  # not OpenTelemetry's SDK: there is nothing to hear from it
+        return
+    state.use(provider)
+    processor = own_processor(ours)
+    if processor is not None and own_processor(provider) is None:
+        provider.add_span_processor(processor)
+
+
+def own_processor(provider: Any) -> AgentPerfSpanProcessor | None:
+    active = getattr(provider, "_active_span_processor", None)
+    members = getattr(active, "_span_processors", ())
+    return next((member for member in members if isinstance(member, AgentPerfSpanProcessor)), None)
+
+
+def shut_down() -> None:
+    """What the providers' own exit functions would do, where those will not run any more."""
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
+        with _guard.guard("run.shut_down"):
+            getattr(provider, "shutdown", lambda: None)()

@@ -1,0 +1,116 @@
+"""Streams that a client library returns as objects of its own: watched from the inside, by their iterator.
+
+The span is open from the request until the stream has been read to its end, failed, was closed, or is collected
+as garbage, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import _thread
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from .. import _guard
+from ..capture.invocation import Invocation
+
+Note = Callable[[Invocation, Any], None]
+"""looks at one chunk: tokens, time to the first one"""
+_PATIENCE_S = 0.05
+
+
+class _Watched:
+    """What sync and async iterators have in common."""
+
+    def __init__(self, invocation: Invocation, iterator: Any, note: Note) -> None:
+        self._invocation = invocation
+        self._iterator = iterator
+        self._note = note
+        self._open = True
+        invocation._cpu_ns = -1  # the reader's time lies in between
+
+    def stop(self) -> None:
+        """The reader is done, at the end or earlier."""
+        self._open = False
+        self._invocation.stop()
+
+    def _failed(self, error: BaseException) -> None:
+        self._open = False
+        self._invocation.fail(error)
+
+    def _seen(self, chunk: Any) -> None:
+        with _guard.guard("client stream"):
+            self._note(self._invocation, chunk)
+
+    def __del__(self) -> None:
+        if self._open:
+            self._open = False
+            _stop_elsewhere(self._invocation)
+
+
+class WatchedIterator(_Watched):
+    """Takes the place of a stream's iterator."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            chunk = next(self._iterator)
+        except StopIteration:
+            self.stop()
+            raise
+        except BaseException as error:
+            self._failed(error)
+            raise
+        self._seen(chunk)
+        return chunk
+
+    def close(self) -> None:
+        try:
+            self._iterator.close()
+        finally:
+            self.stop()
+
+
+class WatchedAsyncIterator(_Watched):
+    """The same for an async stream."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            chunk = await self._iterator.__anext__()
+        except StopAsyncIteration:
+            self.stop()
+            raise
+        except BaseException as error:
+            self._failed(error)
+            raise
+        self._seen(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        try:
+            await self._iterator.aclose()
+        finally:
+            self.stop()
+
+
+def _stop_elsewhere(invocation: Invocation) -> None:
+    """End the span of a forgotten stream. The garbage collector may run while this thread holds a lock of the SDK's,
+    so another thread ends the span; it is waited for only so long that a held lock is no deadlock."""
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def stop() -> None:
+        try:
+            invocation.stop()
+        finally:
+            done.release()
+
+    try:
+        _thread.start_new_thread(stop, ())
+    except RuntimeError:  # the interpreter is shutting down
+        return
+    done.acquire(timeout=_PATIENCE_S)

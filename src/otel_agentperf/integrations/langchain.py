@@ -1,0 +1,226 @@
+"""LangChain and LangGraph: graphs as agents, tools, chat models, retrievers.
+
+A compiled graph's `invoke` and `ainvoke` go through its `stream` and `astream`, so only these two are wrapped. A graph
+that runs inside a tool or as a node of another graph is an agent below it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from opentelemetry.trace import Span, Status, StatusCode, get_current_span
+
+from .. import _guard
+from .. import _semconv as names
+from ..capture.callables import Description
+from ..capture.invocation import Invocation, error_type, start
+from ..capture.patching import Patches, when_imported
+from ..capture.streams import drive_async_generator, drive_generator
+from ..capture.usage import Usage, get, usage
+from ._spans import atapped, own_attributes, tapped
+
+MODULES = ("langchain_core",)
+DISTRIBUTION = "langchain-core"
+VERSIONS = ">=1,<2"
+
+_UNNAMED = "LangGraph"
+"""what a graph is called that nobody gave a name"""
+
+
+def patch(patches: Patches) -> None:
+    """Each part when the program imports it: a program may use models without graphs."""
+    for module, patch_part in (
+        ("langgraph.pregel.main", _patch_graphs),
+        ("langchain_core.tools.base", _patch_tools),
+        ("langchain_core.language_models.chat_models", _patch_models),
+        ("langchain_core.retrievers", _patch_retrievers),
+    ):
+        when_imported((module,), partial(patch_part, patches, module))
+
+
+def _patch_graphs(patches: Patches, module: str) -> None:
+    for path in ("Pregel.stream", "Pregel.astream"):
+        patches.trace(module, path, _graph, _ended_without_result, _begin)
+
+
+def _patch_tools(patches: Patches, module: str) -> None:
+    for path in ("BaseTool.run", "BaseTool.arun"):
+        patches.trace(module, path, _tool, _tool_ended, _begin)
+    for path in ("_handle_tool_error", "_handle_validation_error"):
+        # Private, and only they know of an error that the model is told about instead of the caller.
+        if hasattr(sys.modules[module], path):
+            patches.wrap(module, path, _error_handled)
+
+
+def _patch_models(patches: Patches, module: str) -> None:
+    for path in ("BaseChatModel.generate", "BaseChatModel.agenerate"):
+        patches.trace(module, path, _model, _model_ended)
+    patches.wrap(module, "BaseChatModel.stream", _model_stream)
+    patches.wrap(module, "BaseChatModel.astream", _model_astream)
+
+
+def _patch_retrievers(patches: Patches, module: str) -> None:
+    for path in ("BaseRetriever.invoke", "BaseRetriever.ainvoke"):
+        patches.trace(module, path, _retriever)
+
+
+class _Interruptible(Invocation):
+    """A call that ends well when the graph itself ends it: to ask a human, or to hand over to the parent graph."""
+
+    __slots__ = ()
+
+    def fail(self, error: BaseException) -> None:
+        errors = sys.modules.get("langgraph.errors")
+        if errors is not None and isinstance(error, errors.GraphBubbleUp):
+            self.stop()
+        else:
+            super().fail(error)
+
+
+def _begin(*description: Any) -> Invocation | None:
+    invocation = start(*description)
+    if invocation is not None:
+        invocation.__class__ = _Interruptible
+    return invocation
+
+
+def _graph(graph: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
+    config = kwargs.get("config", args[1] if len(args) > 1 else None)
+    return "agent", _graph_name(graph, config), None, kwargs.get("input", args[0] if args else None)
+
+
+def _graph_name(graph: Any, config: Any) -> str:
+    """The graph's own name; where nobody gave it one, the node's that it is."""
+    name = getattr(graph, "name", None)
+    if isinstance(name, str) and name and name != _UNNAMED:
+        return name
+    node = get(get(config, "metadata") or {}, "langgraph_node") if config else None
+    return node if isinstance(node, str) and node else _UNNAMED
+
+
+def _ended_without_result(invocation: Invocation, result: Any) -> Any:
+    """A stream's items are not kept, so there is no result to compare."""
+    invocation.stop()
+    return result
+
+
+def _tool(tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
+    given = kwargs.get("tool_input", args[0] if args else None)
+    call_id = kwargs.get("tool_call_id")
+    if isinstance(given, dict):
+        if given.get("type") == "tool_call":
+            call_id, given = given.get("id") or call_id, given.get("args")
+        else:
+            # What the framework injects (the graph's state, the runtime) is not what the model asked for.
+            visible: Callable[[Any], Any] = getattr(tool, "_filter_injected_args", lambda values: values)
+            given = visible(given)
+    return "tool", tool.name, {names.GEN_AI_TOOL_CALL_ID: call_id} if call_id else None, given
+
+
+def _tool_ended(invocation: Invocation, result: Any) -> Any:
+    """A message that says it is an error is one, whoever made it."""
+    if get(result, "status") == "error":
+        _mark_failed(invocation.span, "tool_error")
+    invocation.stop(get(result, "content") if get(result, "tool_call_id") else result)
+    return result
+
+
+def _error_handled(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The tool turns its exception into an answer for the model: a failed call all the same."""
+    with _guard.guard("langchain.tool_error"):
+        error = args[0] if args else kwargs.get("e")
+        if isinstance(error, BaseException):
+            _mark_failed(get_current_span(), error_type(error))
+    return wrapped(*args, **kwargs)
+
+
+def _mark_failed(span: Span, kind: str) -> None:
+    attributes = own_attributes(span)
+    if attributes.get(names.GEN_AI_OPERATION_NAME) == names.EXECUTE_TOOL and names.ERROR_TYPE not in attributes:
+        span.set_attribute(names.ERROR_TYPE, kind)
+        span.set_status(Status(StatusCode.ERROR))
+
+
+def _model(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
+    name = _model_name(model, kwargs)
+    attributes = own_attributes(get_current_span())
+    if attributes.get(names.GEN_AI_OPERATION_NAME) == names.CHAT and attributes.get(names.GEN_AI_REQUEST_MODEL) == name:
+        return None  # a model that cannot stream: its `stream` calls `invoke`
+    messages = kwargs.get("messages", kwargs.get("input", args[0] if args else None))
+    return "llm", name, _provider(model), messages
+
+
+def _model_name(model: Any, kwargs: dict[str, Any]) -> str:
+    named = (kwargs.get("model"), getattr(model, "model_name", None), getattr(model, "model", None))
+    return next((name for name in named if isinstance(name, str) and name), type(model).__name__)
+
+
+def _provider(model: Any) -> dict[str, Any] | None:
+    try:
+        provider = model._get_ls_params().get("ls_provider")
+    except Exception:  # noqa: BLE001 - overridden by every integration: not ours to report
+        return None
+    return {names.GEN_AI_PROVIDER_NAME: provider} if isinstance(provider, str) and provider else None
+
+
+def _model_ended(invocation: Invocation, result: Any) -> Any:
+    total = _Total()
+    for generations in getattr(result, "generations", None) or ():
+        for generation in generations[:1]:
+            total.add(getattr(generation, "message", None))
+    total.record(invocation)
+    invocation.stop([[get(get(one, "message"), "content") for one in row] for row in get(result, "generations") or ()])
+    return result
+
+
+class _Total:
+    """The tokens of several messages, or of a stream's chunks, which tell theirs piece by piece."""
+
+    def __init__(self) -> None:
+        self._told = Usage()
+
+    def add(self, message: Any) -> None:
+        """Add what a message or chunk tells. An answer out of LangChain's own cache cost nothing."""
+        told = getattr(message, "usage_metadata", None)
+        if told and get(told, "total_cost") != 0:
+            pairs = zip(self._told, usage(told), strict=True)
+            self._told = Usage(*(_sum(before, more) for before, more in pairs))
+
+    def record(self, invocation: Invocation) -> None:
+        invocation.usage(*self._told)
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first + (second or 0)
+
+
+def _model_stream(wrapped: Callable[..., Any], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    total = _Total()
+    begin = partial(_begin_stream, model, args, kwargs)
+    return drive_generator(begin, tapped(wrapped(*args, **kwargs), total.add), partial(_stream_ended, total))
+
+
+def _model_astream(wrapped: Callable[..., Any], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    total = _Total()
+    begin = partial(_begin_stream, model, args, kwargs)
+    return drive_async_generator(begin, atapped(wrapped(*args, **kwargs), total.add), partial(_stream_ended, total))
+
+
+@_guard.guarded("langchain.stream", None)
+def _begin_stream(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation | None:
+    description = _model(model, args, kwargs)
+    return start(*description) if description else None
+
+
+def _stream_ended(total: _Total, invocation: Invocation, result: Any) -> Any:
+    total.record(invocation)
+    invocation.stop()
+    return result
+
+
+def _retriever(retriever: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
+    query = kwargs.get("input", args[0] if args else None)
+    return "retrieval", getattr(retriever, "name", None) or type(retriever).__name__, None, query

@@ -1,0 +1,149 @@
+"""The OpenAI client: chat completions, responses, completions and embeddings; sync, async, streamed, raw.
+
+`parse` has a way of its own to the wire; everything else (`stream`, `with_raw_response`, …) goes through `create`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .. import _guard
+from .. import _semconv as names
+from ..capture.callables import Describe, Description
+from ..capture.invocation import Invocation
+from ..capture.patching import Patches, when_imported
+from ..capture.usage import get, tokens_of
+from ..model import Kind
+from ._client_streams import WatchedAsyncIterator, WatchedIterator
+from ._spans import named_error
+
+MODULES = ("openai",)
+DISTRIBUTION = "openai"
+VERSIONS = ">=2,<4"
+
+_RESOURCES: dict[str, tuple[Kind, str, tuple[str, ...]]] = {
+    "openai.resources.chat.completions.completions": (
+        "llm", names.CHAT, ("Completions.create", "Completions.parse",
+                            "AsyncCompletions.create", "AsyncCompletions.parse")),
+    "openai.resources.responses.responses": (
+        "llm", names.CHAT, ("Responses.create", "Responses.parse", "AsyncResponses.create", "AsyncResponses.parse")),
+    "openai.resources.completions": (
+        "llm", names.TEXT_COMPLETION, ("Completions.create", "AsyncCompletions.create")),
+    "openai.resources.embeddings": (
+        "embedding", names.EMBEDDINGS, ("Embeddings.create", "AsyncEmbeddings.create")),
+}  # fmt: skip
+_PROVIDERS = {
+    "azure.com": "azure.ai.openai",
+    "x.ai": "x_ai",
+    "groq.com": "groq",
+    "deepseek.com": "deepseek",
+    "mistral.ai": "mistral_ai",
+    "perplexity.ai": "perplexity",
+    "anthropic.com": "anthropic",
+    "googleapis.com": "gcp.gemini",
+    "amazonaws.com": "aws.bedrock",
+}
+"""by the end of the host's name: others speak this API too; who is not listed counts as OpenAI"""
+_NOTHING_YET = ("response.created", "response.queued", "response.in_progress")
+"""events of a streamed response before its first piece of content"""
+
+
+def patch(patches: Patches) -> None:
+    """Each resource when the client imports it, which it does when it is first used."""
+    for module in _RESOURCES:
+        when_imported((module,), partial(_patch_resource, patches, module))
+    for path in ("Stream.close", "AsyncStream.close"):
+        patches.wrap("openai._streaming", path, _closed)
+
+
+def _patch_resource(patches: Patches, module: str) -> None:
+    kind, operation, paths = _RESOURCES[module]
+    for path in paths:
+        patches.trace(module, path, _describe(kind, operation), _answered)
+
+
+def _describe(kind: Kind, operation: str) -> Describe:
+    def describe(resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
+        model = kwargs.get("model")
+        given = next((kwargs[key] for key in ("messages", "input", "prompt") if key in kwargs), None)
+        attributes = {names.GEN_AI_OPERATION_NAME: operation, names.GEN_AI_PROVIDER_NAME: _provider(resource)}
+        return kind, model if isinstance(model, str) and model else "unknown", attributes, given
+
+    return describe
+
+
+def _provider(resource: Any) -> str:
+    try:
+        host = str(resource._client.base_url.host)
+    except AttributeError:
+        return "openai"
+    return next((name for end, name in _PROVIDERS.items() if host == end or host.endswith(f".{end}")), "openai")
+
+
+def _answered(invocation: Invocation, answer: Any) -> Any:
+    """An answer ends the call; a stream ends it when it has been read."""
+    parsed = _parsed(answer)
+    iterator = getattr(parsed, "_iterator", None)
+    if hasattr(iterator, "__anext__"):
+        parsed._iterator = WatchedAsyncIterator(invocation, iterator, _note)
+    elif hasattr(iterator, "__next__"):
+        parsed._iterator = WatchedIterator(invocation, iterator, _note)
+    else:
+        _tell(invocation, parsed)
+        invocation.stop(*_content(parsed))
+    return answer
+
+
+def _parsed(answer: Any) -> Any:
+    """What a raw response holds; it keeps what it has parsed, so this is what its caller will get, too."""
+    if type(answer).__name__ != "LegacyAPIResponse":
+        return answer
+    try:
+        return answer.parse()
+    except Exception:  # noqa: BLE001 - the caller's own `parse` will raise it again
+        return None
+
+
+def _tell(invocation: Invocation, answer: Any) -> None:
+    invocation.usage(*tokens_of(answer))
+    model = get(answer, "model")
+    if isinstance(model, str):
+        invocation.set(names.GEN_AI_RESPONSE_MODEL, model)
+
+
+def _content(answer: Any) -> tuple[Any, ...]:
+    """What was said, without the ids that make every answer differ; nothing where that is not known."""
+    choices, output = get(answer, "choices"), get(answer, "output")
+    if choices is not None:
+        said = [get(choice, "message") or get(choice, "text") for choice in choices]
+        return ([item if isinstance(item, str) else _message(item) for item in said],)
+    return ([_message(item) for item in output],) if isinstance(output, list) else ()
+
+
+def _message(item: Any) -> dict[str, Any]:
+    calls = [get(call, "function") for call in get(item, "tool_calls") or ()]
+    asked = [(get(call, "name"), get(call, "arguments")) for call in [*calls, item] if get(call, "name")]
+    return {"content": get(item, "content"), "tool_calls": asked} if asked else {"content": get(item, "content")}
+
+
+def _note(invocation: Invocation, chunk: Any) -> None:
+    kind = get(chunk, "type")
+    if kind not in _NOTHING_YET:
+        invocation.chunk()
+    told = get(chunk, "response") or chunk
+    if get(told, "usage") is not None:
+        _tell(invocation, told)
+    if kind in ("response.failed", "error"):
+        code = get(get(told, "error"), "code") or get(chunk, "code")
+        invocation.fail(named_error(code if isinstance(code, str) and code else "response_failed"))
+
+
+def _closed(wrapped: Callable[..., Any], stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A stream's `close` does not reach its iterator, so that is told here."""
+    with _guard.guard("openai.close"):
+        iterator = getattr(stream, "_iterator", None)
+        if isinstance(iterator, (WatchedIterator, WatchedAsyncIterator)):
+            iterator.stop()
+    return wrapped(*args, **kwargs)

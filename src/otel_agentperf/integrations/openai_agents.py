@@ -1,0 +1,345 @@
+"""The OpenAI Agents SDK, through its own tracing: a `TracingProcessor` whose spans are ours.
+
+The SDK starts and finishes its spans in the context that their work runs in, so ours can be current there: a tool's
+own spans nest below it. Its trace is a workflow; its task and turn spans are left out, they only repeat it.
+
+Model calls are taken from the `Model` interface instead: custom models emit no span, and a failed attempt that the
+SDK tries again shows none either. Where the user switched the SDK's tracing off, its no-op spans tell us the same.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from opentelemetry import context as context_api
+from opentelemetry.trace import get_current_span
+
+from .. import _guard
+from .. import _semconv as names
+from ..capture.callables import Description
+from ..capture.invocation import Invocation, attach, start
+from ..capture.patching import Patches
+from ..capture.streams import drive_async_generator
+from ..capture.tracing import SUPPRESSED, state
+from ..capture.usage import Usage, get, usage
+from ..model import Kind
+from ._spans import atapped, named_error, own_attributes
+
+MODULES = ("agents",)
+DISTRIBUTION = "openai-agents"
+VERSIONS = ">=0.24,<1"
+
+_KINDS: dict[str, Kind] = {
+    "task": "workflow",
+    "agent": "agent",
+    "function": "tool",
+    "generation": "llm",
+    "response": "llm",
+}
+
+
+class _Open:
+    """A span of the SDK's that has started, with ours."""
+
+    __slots__ = ("context_token", "described", "error", "handled", "invocation", "token")
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        self.described = False
+        self.error: BaseException | None = None
+        # An error the whole run is an answer to is not this span's.
+        self.handled = sys.exc_info()[1]
+        self.context_token: Any = attach(invocation)
+        self.token: Token[_Open | None] = _innermost.set(self)
+
+    def leave(self) -> None:
+        """No longer current; where it was entered in another context, there is nothing to undo."""
+        try:
+            _innermost.reset(self.token)
+        except ValueError:
+            return
+        context_api.detach(self.context_token)
+
+    def end(self, failed: bool) -> None:
+        raised = sys.exc_info()[1]
+        error = raised if raised is not self.handled else None
+        error = error or self.error or (named_error(f"{self.invocation.kind}_error") if failed else None)
+        if error is None or isinstance(error, GeneratorExit):
+            self.invocation.stop()
+        else:
+            self.invocation.fail(error)
+
+
+_innermost: ContextVar[_Open | None] = ContextVar("otel_agentperf_openai_agents", default=None)
+
+
+class Processor:
+    """The SDK calls these for each trace and span, in the context of the work they stand for."""
+
+    def __init__(self) -> None:
+        self.active = False
+        self._open: WeakKeyDictionary[Any, _Open] = WeakKeyDictionary()
+
+    def on_trace_start(self, trace: Any) -> None:
+        with _guard.guard("openai_agents.trace_start"):
+            if self.active:
+                self._started(trace, start("workflow", getattr(trace, "workflow", None) or trace.name))
+
+    def on_trace_end(self, trace: Any) -> None:
+        with _guard.guard("openai_agents.trace_end"):
+            opened = self._open.pop(trace, None)
+            if opened is not None:
+                opened.leave()
+                opened.end(failed=False)
+
+    def on_span_start(self, span: Any) -> None:
+        with _guard.guard("openai_agents.span_start"):
+            data = span.span_data
+            kind = _KINDS.get(data.type)
+            if not self.active or _is_left_out(data.type) or (kind == "llm" and _inside_model_call()):
+                return
+            name = get(data, "model" if kind == "llm" else "name") or "unknown"
+            self._started(span, start(kind, name) if kind else _step(data))
+
+    def on_span_end(self, span: Any) -> None:
+        with _guard.guard("openai_agents.span_end"):
+            opened = self._open.pop(span, None)
+            if opened is not None:
+                opened.leave()
+                _describe(opened, span.span_data)
+                opened.end(failed=span.error is not None)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Nothing waits here."""
+
+    def force_flush(self) -> None:
+        """Nothing waits here."""
+
+    def _started(self, span: Any, invocation: Invocation | None) -> None:
+        if invocation is not None:
+            self._open[span] = _Open(invocation)
+
+
+_processor = Processor()
+
+
+def patch(patches: Patches) -> None:
+    """Register with the SDK, whatever its tracing is set to; its own exporter is the user's and stays."""
+    add_trace_processor = getattr(sys.modules["agents"], "add_trace_processor", None)
+    if add_trace_processor is None:
+        return  # a package of the user's own that is called so, too
+    _processor.active = True
+    add_trace_processor(_processor)
+    patches.wrap("agents.tracing.provider", "DefaultTraceProvider.set_processors", _stay)
+    _patch_disabled(patches)
+    _patch_tools(patches)
+    _patch_models(patches)
+
+
+def unpatch() -> None:
+    """Take the processor back; from a provider that keeps its processors elsewhere, it is only switched off."""
+    if not _processor.active:
+        return
+    _processor.active = False
+    multi = getattr(sys.modules["agents.tracing"].get_trace_provider(), "_multi_processor", None)
+    if multi is not None:
+        multi.set_processors([one for one in multi._processors if one is not _processor])
+
+
+def _stay(wrapped: Callable[..., Any], provider: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`set_trace_processors([...])` is how users drop the SDK's exporter; it is not meant for us."""
+    result = wrapped(*args, **kwargs)
+    provider.register_processor(_processor)
+    return result
+
+
+def _patch_disabled(patches: Patches) -> None:
+    """Where tracing is switched off, the SDK goes through the same motions with no-op objects."""
+    from agents.tracing.spans import NoOpSpan
+    from agents.tracing.traces import NoOpTrace
+
+    class SilentSpan(NoOpSpan):  # type: ignore[misc]
+        def start(self, mark_as_current: bool = False) -> None:
+            _processor.on_span_start(self)
+            super().start(mark_as_current)
+
+        def finish(self, reset_current: bool = False) -> None:
+            _processor.on_span_end(self)
+            super().finish(reset_current)
+
+    class SilentTrace(NoOpTrace):  # type: ignore[misc]
+        workflow = ""
+
+        def start(self, mark_as_current: bool = False) -> None:
+            _processor.on_trace_start(self)
+            super().start(mark_as_current)
+
+        def finish(self, reset_current: bool = False) -> None:
+            _processor.on_trace_end(self)
+            super().finish(reset_current)
+
+    def create_span(wrapped: Callable[..., Any], provider: Any, args: Any, kwargs: Any) -> Any:
+        span = wrapped(*args, **kwargs)
+        # Those that are asked for as no-ops only hide another span from the work inside.
+        return SilentSpan(span.span_data) if type(span) is NoOpSpan and not kwargs.get("disabled") else span
+
+    def create_trace(wrapped: Callable[..., Any], provider: Any, args: Any, kwargs: Any) -> Any:
+        trace = wrapped(*args, **kwargs)
+        if type(trace) is not NoOpTrace or kwargs.get("disabled"):
+            return trace
+        silent = SilentTrace()
+        silent.workflow = kwargs.get("name", args[0] if args else "") or "workflow"
+        return silent
+
+    patches.wrap("agents.tracing.provider", "DefaultTraceProvider.create_span", create_span)
+    patches.wrap("agents.tracing.provider", "DefaultTraceProvider.create_trace", create_trace)
+
+
+def _patch_tools(patches: Patches) -> None:
+    """Private functions, and only they have the call's id, and the error behind what the model is told."""
+    for module, path, wrapper in (
+        ("agents.run_internal.tool_execution", "_invoke_function_tool_with_metadata", _tool_invoked),
+        ("agents.tool", "maybe_invoke_function_tool_failure_error_function", _tool_failed),
+    ):
+        if hasattr(sys.modules.get(module), path):
+            patches.wrap(module, path, wrapper)
+
+
+def _patch_models(patches: Patches) -> None:
+    """Every implementation of the interface, also those still to be defined: they override what is asked."""
+    from agents.models.interface import Model
+
+    def init_subclass(cls: Any, /, **kwargs: Any) -> None:
+        super(Model, cls).__init_subclass__(**kwargs)
+        if patches.active:
+            with _guard.guard("openai_agents.model"):
+                _patch_model(patches, cls)
+
+    patches.replace(Model, "__init_subclass__", classmethod(init_subclass))
+    waiting = list(Model.__subclasses__())
+    while waiting:
+        model = waiting.pop()
+        _patch_model(patches, model)
+        waiting.extend(model.__subclasses__())
+
+
+def _patch_model(patches: Patches, model: type) -> None:
+    if "get_response" in vars(model):
+        patches.trace(model, "get_response", _model_call, _model_answered)
+    if "stream_response" in vars(model):
+        patches.wrap(model, "stream_response", _model_streamed)
+
+
+def _is_left_out(kind: str) -> bool:
+    """Turns, and the tasks of a trace that is a workflow already; a run with tracing off has only its task."""
+    return kind == "turn" or (kind == "task" and _innermost.get() is not None)
+
+
+def _inside_model_call() -> bool:
+    return own_attributes(get_current_span()).get(names.GEN_AI_OPERATION_NAME) == names.CHAT
+
+
+def _step(data: Any) -> Invocation | None:
+    """A guardrail, a handoff, a custom span: neither a call of a model nor of a tool."""
+    if context_api.get_value(SUPPRESSED):
+        return None
+    name = get(data, "name") or get(data, "server") or ""
+    return Invocation("other", state.tracer.start_span(f"{data.type} {name}".strip()))
+
+
+def _describe(opened: _Open, data: Any) -> None:
+    invocation = opened.invocation
+    if data.type == "handoff":
+        invocation.span.update_name(f"handoff {get(data, 'from_agent')} to {get(data, 'to_agent')}")
+    elif invocation.kind == "tool" and not opened.described:
+        _describe_tool(opened, get(data, "input"), None, get(data, "output"))
+    elif invocation.kind == "llm":
+        _record(invocation, get(data, "usage") or get(get(data, "response"), "usage"))
+
+
+def _describe_tool(opened: _Open, arguments: Any, call_id: Any, output: Any) -> None:
+    if arguments is not None:
+        opened.invocation.arguments(_decoded(arguments))
+    if isinstance(call_id, str):
+        opened.invocation.set(names.GEN_AI_TOOL_CALL_ID, call_id)
+    if output is not None:
+        opened.invocation.result(output)
+
+
+def _decoded(arguments: Any) -> Any:
+    try:
+        return json.loads(arguments)
+    except (ValueError, TypeError, RecursionError):
+        return arguments
+
+
+def _tool_invoked(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    opened = _innermost.get()
+    if opened is None or opened.invocation.kind != "tool":
+        return wrapped(*args, **kwargs)
+    with _guard.guard("openai_agents.tool"):
+        _describe_tool(opened, kwargs.get("arguments"), get(kwargs.get("context"), "tool_call_id"), None)
+        opened.described = True
+    return _with_outcome(opened, wrapped(*args, **kwargs))
+
+
+async def _with_outcome(opened: _Open, coroutine: Any) -> Any:
+    outcome = await coroutine
+    opened.invocation.result(getattr(outcome, "output", outcome))
+    if get(outcome, "is_sdk_generated_error") is True and opened.error is None:
+        opened.error = named_error("tool_error")
+    return outcome
+
+
+def _tool_failed(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    opened, error = _innermost.get(), kwargs.get("error")
+    if opened is not None and opened.invocation.kind == "tool" and isinstance(error, BaseException):
+        opened.error = error
+    return wrapped(*args, **kwargs)
+
+
+def _model_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
+    name = getattr(model, "model", None)
+    given = kwargs.get("input", args[1] if len(args) > 1 else None)
+    return "llm", name if isinstance(name, str) and name else type(model).__name__, None, given
+
+
+def _record(invocation: Invocation, told: Any) -> None:
+    """The SDK says 0 and 0 where the model did not say."""
+    tokens = usage(told) if told is not None else Usage()
+    if tokens.input_tokens or tokens.output_tokens:
+        invocation.usage(*tokens)
+
+
+def _model_answered(invocation: Invocation, answer: Any) -> Any:
+    _record(invocation, get(answer, "usage"))
+    invocation.stop()
+    return answer
+
+
+def _model_streamed(wrapped: Callable[..., Any], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    told: list[Any] = []
+
+    def look(event: Any) -> None:
+        found = get(get(event, "response"), "usage")
+        if found is not None:
+            told[:] = [found]
+
+    def ended(invocation: Invocation, result: Any) -> Any:
+        _record(invocation, told[0] if told else None)
+        invocation.stop()
+        return result
+
+    begin = partial(_begin_stream, model, args, kwargs)
+    return drive_async_generator(begin, atapped(wrapped(*args, **kwargs), look), ended)
+
+
+@_guard.guarded("openai_agents.stream", None)
+def _begin_stream(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation | None:
+    return start(*_model_call(model, args, kwargs))
