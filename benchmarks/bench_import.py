@@ -1,6 +1,6 @@
 """What importing the package adds to the bare SDK: seconds and memory, each in fresh interpreters, in turns.
 
-    python benchmarks/bench_import.py
+python benchmarks/bench_import.py
 """
 
 from __future__ import annotations

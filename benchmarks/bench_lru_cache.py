@@ -1,6 +1,6 @@
 """What a hit of functools.lru_cache costs with the integration and without it, inside a run and outside.
 
-    python benchmarks/bench_lru_cache.py
+python benchmarks/bench_lru_cache.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,13 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
+from otel_agentperf import _config
 from otel_agentperf._config import Config, load, parse_names
+
+
+@pytest.fixture(autouse=True)
+def nothing_reported_yet():
+    _config._warn.cache_clear()
 
 
 def of(tmp_path, **environ):
@@ -182,3 +188,14 @@ def test_a_redaction_pattern_that_does_not_compile_is_reported_and_ignored(tmp_p
 def test_a_threshold_without_a_name_is_reported_and_ignored(tmp_path, caplog):
     assert load({"OTEL_AGENTPERF_THRESHOLDS": "=5"}, tmp_path).threshold_map() == {}
     assert "=5" in caplog.text
+
+
+def test_an_unknown_variable_of_ours_is_named(tmp_path, caplog):
+    of(tmp_path, OTEL_AGENTPERF_TRESHOLDS="a=1")
+    assert "tresholds" in caplog.text
+
+
+def test_a_wrong_value_is_reported_once_a_process(tmp_path, caplog):
+    for _ in range(2):
+        of(tmp_path, OTEL_AGENTPERF_MAX_RUNS="many")
+    assert len(caplog.messages) == 1

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,11 +87,10 @@ def parse_names(text: str) -> frozenset[str]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for setting in fields(Config):
-        value = environ.get(_PREFIX + setting.name.upper(), "")
-        if value.strip():
-            given[setting.name] = value.strip()
+    ours = {name: value.strip() for name, value in environ.items() if name.startswith(_PREFIX) and value.strip()}
+    given: dict[str, Any] = {
+        name.removeprefix(_PREFIX).lower(): value for name, value in ours.items() if name != _PREFIX + "CONFIG"
+    }
     if environ.get(_CONTENT, "").strip():
         given["content"] = environ[_CONTENT].strip()
     return given
@@ -104,7 +104,7 @@ def _from_toml(environ: Mapping[str, str], directory: Path) -> dict[str, Any]:
     try:
         given: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        _logger.warning("otel-agentperf: cannot read %s: %s; it is ignored", path, error)
+        _warn(f"cannot read {path}: {error}; it is ignored")
         return {}
     tables = {name: value for name, value in given.items() if isinstance(value, dict)}
     for name, table in tables.items():
@@ -128,7 +128,7 @@ def _checked(config: Config, given: Mapping[str, Any]) -> Config:
     changes: dict[str, Any] = {}
     for name, value in given.items():
         if name not in known:
-            _logger.warning("otel-agentperf: unknown setting %s; it is ignored", name)
+            _warn(f"unknown setting {name}; it is ignored")
             continue
         try:
             changes[name] = _PARSERS.get(name, _CONVERT[type(known[name])])(value)
@@ -139,10 +139,13 @@ def _checked(config: Config, given: Mapping[str, Any]) -> Config:
 
 def _report(setting: str, value: object, expected: str) -> None:
     shown = "its value" if setting == "hash_key" else repr(value)
-    _logger.warning(
-        "otel-agentperf: %s%s: %s is not valid (expected %s); the default is used",
-        _PREFIX, setting.upper(), shown, expected,
-    )  # fmt: skip
+    _warn(f"{_PREFIX}{setting.upper()}: {shown} is not valid (expected {expected}); the default is used")
+
+
+@cache
+def _warn(message: str) -> None:
+    """Once a process: settings are read when the package is imported, and again when it is asked to instrument."""
+    _logger.warning("otel-agentperf: %s", message)
 
 
 def _boolean(value: object) -> bool:

@@ -16,12 +16,16 @@ _ESCAPED_SPACE = re.compile(r"\\[nrt]")
 _TRIVIAL = frozenset({"", "0", "1", "true", "false", "null", "none", "ok", "yes", "no", "http", "https", "www"})
 """values that occur everywhere, so that meeting one twice says nothing"""
 _MOST_VALUES = 32
+_ENVELOPE_MARKS = ('"tool_call_id"', '"tags"')
+_CALLBACK_INPUT = frozenset({"inputs", "tags", "metadata", "kwargs"})
+_CALLBACK_OUTPUTS = ({"output", "kwargs"}, {"outputs", "kwargs"})
 
 
 def visible_text(value: Any) -> str | None:
     """The canonical text of an attribute that shows arguments or a result; None when absent or cut off.
 
-    JSON is parsed and written again with sorted keys, so that spelling does not matter.
+    JSON is parsed and written again with sorted keys, so that spelling does not matter; and without what frameworks
+    wrap around it that differs from call to call.
     """
     if value is None or value == "":
         return None
@@ -31,11 +35,28 @@ def visible_text(value: Any) -> str | None:
         return None
     if value.lstrip()[:1] in ("{", "["):
         try:
-            return _dump(json.loads(value))
+            parsed = json.loads(value)
+            # The look at the text first spares nearly all values the walk.
+            return _dump(_content(parsed) if any(mark in value for mark in _ENVELOPE_MARKS) else parsed)
         except (ValueError, RecursionError):
             # A text that opens like JSON and does not parse was most likely cut off, or is a repr.
             return value if value.rstrip().endswith(("}", "]")) else None
     return value
+
+
+def _content(value: Any) -> Any:
+    """What was meant, without LangChain's envelopes (seen in the spans of OpenInference and OpenLLMetry): the id in a
+    message that answers a tool call, and the callback's metadata, where each step of a graph has a number."""
+    if isinstance(value, list):
+        return [_content(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() >= _CALLBACK_INPUT:
+        return _content(value["inputs"] or value.get("input_str"))
+    if value.keys() in _CALLBACK_OUTPUTS and isinstance(value["kwargs"], dict) and "tags" in value["kwargs"]:
+        return _content(value.get("output", value.get("outputs")))
+    left_out = ("tool_call_id", "id") if "tool_call_id" in value else ()
+    return {key: _content(item) for key, item in value.items() if key not in left_out}
 
 
 def holds_result(args_text: str, result_text: str, earlier_args_text: str | None) -> bool | None:

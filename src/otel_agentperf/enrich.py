@@ -9,16 +9,18 @@ replaced by a larger one with the report in it, and events and links are appende
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Event
+from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
 from . import _semconv as names
 from .model import CacheCounts, Finding, Report, ResourceUsage
+from .sanitize import valid
 
 _LINKS = 8
 _EVIDENCE_IDS = 64
@@ -50,7 +52,7 @@ def report_attributes(report: Report) -> dict[str, Any]:
         **{names.BOTTLENECK_FLAG + kind: True for kind in kinds},
         **measured_attributes(report.root.counts, report.root.usage),
     }
-    return {key: value for key, value in attributes.items() if value is not None}
+    return _clean(attributes)
 
 
 def measured_attributes(counts: tuple[CacheCounts, ...], usage: ResourceUsage | None) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def critical_path_entries(report: Report) -> Iterator[str]:
 
 def finding_attributes(finding: Finding) -> dict[str, Any]:
     """The attributes of a finding's event."""
-    return {
+    attributes = {
         "kind": finding.kind,
         "severity": finding.severity,
         "operation": finding.operation,
@@ -83,14 +85,23 @@ def finding_attributes(finding: Finding) -> dict[str, Any]:
         "recommendation": finding.recommendation,
         "evidence": finding.evidence[:_EVIDENCE_IDS],
     }
+    return _clean(attributes)
+
+
+def _clean(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Without what was not measured. Names are other instrumentations', so their Unicode may be broken."""
+    return {
+        key: valid(value) if type(value) is str else tuple(map(valid, value)) if type(value) is tuple else value
+        for key, value in attributes.items()
+        if value is not None
+    }
 
 
 def enrich(span: Any, report: Report) -> bool:
     """Add the report to a span whose `_on_ending` is being called. False: this SDK's spans look different."""
     old = getattr(span, "_attributes", None)
-    events: Any = getattr(span, "_events", None)
-    links: Any = getattr(span, "_links", None)
-    if type(old) is not BoundedAttributes or not hasattr(events, "append") or not hasattr(links, "append"):
+    events, links = getattr(span, "_events", None), getattr(span, "_links", None)
+    if type(old) is not BoundedAttributes or type(events) is not BoundedList or type(links) is not BoundedList:
         return False
     added = report_attributes(report)
     # Room for all: a full container would drop the user's oldest attributes for ours.
@@ -101,11 +112,15 @@ def enrich(span: Any, report: Report) -> bool:
     new.dropped = old.dropped
     new._immutable = True
     span._attributes = new
-    for event in _events(report):
-        events.append(event)
-    for link in _links(span, report):
-        links.append(link)
+    span._events = _with(events, _events(report))
+    span._links = _with(links, _links(span, report))
     return True
+
+
+def _with(old: BoundedList[Any], more: Iterable[Any]) -> BoundedList[Any]:
+    new = BoundedList.from_seq(None, [*old, *more])
+    new.dropped = old.dropped
+    return new
 
 
 def _events(report: Report) -> Iterator[Event]:

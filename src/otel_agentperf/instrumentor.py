@@ -56,10 +56,15 @@ def instrument(**kwargs: Any) -> None:
 
     Keyword arguments, all optional: `tracer_provider` and `meter_provider` (the global ones unless given; a global
     tracer provider may also be set later), `config` (an `otel_agentperf._config.Config`, from the environment
-    unless given). Calling it again does nothing; `uninstrument()` undoes it. Raises nothing.
+    unless given). Calling it again only takes over a `tracer_provider`; `uninstrument()` undoes it. Raises nothing.
     """
     with _guard.guard("instrument"):
-        AgentPerfInstrumentor().instrument(skip_dep_check=True, **kwargs)
+        instrumentor, provider = AgentPerfInstrumentor(), kwargs.get("tracer_provider")
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument(skip_dep_check=True, **kwargs)
+        elif provider is not None:  # the program's own, where a command had come first
+            state.use(provider)
+            _add_processor(provider, state.config, kwargs.get("meter_provider"))
 
 
 def uninstrument() -> None:
@@ -112,7 +117,11 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
                 now.add_span_processor(AgentPerfSpanProcessor(config, meter_provider, now))
         return result
 
-    _provider_patches.wrap("opentelemetry.trace", "set_tracer_provider", set_provider)
+    # The function behind the public one, which many import by its name before we come.
+    inner = "_set_tracer_provider"
+    _provider_patches.wrap(
+        "opentelemetry.trace", inner if hasattr(trace, inner) else "set_tracer_provider", set_provider
+    )
 
 
 def _has_processor(provider: Any) -> bool:

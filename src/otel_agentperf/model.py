@@ -5,7 +5,8 @@ Times are integer nanoseconds since the Unix epoch (`*_ns`) or float seconds (`*
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -94,6 +95,10 @@ class SpanRecord:
     """earlier siblings whose result this call's arguments hold; None: unknown"""
     asked: bool = False
     """a model asked for this call: it carries the id of the model's tool call"""
+    asks: tuple[str, ...] | None = None
+    """of a model call: the names of the tools it asked for, one for each call; None: its answer is not visible"""
+    chain: bool = False
+    """a framework's chain: a workflow where it is the outermost, otherwise a step. `analysis.runs` decides"""
     cpu_ns: int | None = None
     """CPU time of a synchronous call"""
     first_chunk_s: float | None = None
@@ -180,6 +185,8 @@ class AgentRun:
     incomplete: bool = False
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """the user's, by `kind.name`; a detector states the default where it uses one"""
+    callers: frozenset[str] = frozenset()
+    """ids of the trace's spans that called another process in which a run happened"""
 
     @cached_property
     def by_id(self) -> Mapping[str, SpanRecord]:
@@ -206,29 +213,30 @@ class AgentRun:
         return frozenset(found)
 
     @cached_property
-    def turns(self) -> frozenset[str]:
-        """The model's calls, and the frameworks' steps around them (not the agents and tools), by span id."""
-        found: set[str] = set()
-        for span in self.spans:
-            if span.kind != "llm":
-                continue
-            found.add(span.span_id)
-            for step in self.ancestors(span):
-                if step.kind != "other" or step.span_id in found:
+    def turn_asks(self) -> Mapping[str, tuple[str, ...] | None]:
+        """The model's calls, and the frameworks' steps around them (not the agents and tools), by span id: what the
+        last model call inside asked for."""
+        found: dict[str, tuple[str, ...] | None] = {}
+        for span in reversed(self.spans):
+            for step in chain([span], self.ancestors(span)) if span.kind == "llm" else ():
+                if step.span_id in found or not (step is span or step.kind == "other"):
                     break
-                found.add(step.span_id)
-        return frozenset(found)
+                found[step.span_id] = span.asks
+        return found
+
+    @cached_property
+    def turns(self) -> Mapping[str, Sequence[SpanRecord]]:
+        """The turns (model calls and steps around them) by parent's span id, each by start."""
+        found: dict[str, list[SpanRecord]] = defaultdict(list)
+        for span in self.spans:
+            if span.span_id in self.turn_asks and span is not self.root:
+                found[span.parent_id or ""].append(span)
+        return found
 
     @cached_property
     def turn_bounds(self) -> Mapping[str, tuple[int, int]]:
         """By parent's span id: when the first turn below it had ended, and when the last one started."""
-        bounds: dict[str, tuple[int, int]] = {}
-        for span in self.spans:
-            if span.span_id in self.turns and span is not self.root:
-                parent = span.parent_id or ""
-                first, last = bounds.get(parent, (span.end_ns, span.start_ns))
-                bounds[parent] = min(first, span.end_ns), max(last, span.start_ns)
-        return bounds
+        return {parent: (min(turn.end_ns for turn in turns), turns[-1].start_ns) for parent, turns in self.turns.items()}
 
     def walk(self, top: SpanRecord | None = None) -> Iterator[SpanRecord]:
         """`top` (or the root) and all below it, parents before children."""

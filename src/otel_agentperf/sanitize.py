@@ -16,6 +16,7 @@ import pathlib
 import re
 import uuid
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ def canonical(value: Any, *, by_identity: bool = True) -> str | None:
     if type(value) is str:
         return value if len(value) <= _LONGEST_STRING else None
     try:
-        if not (type(value) is dict and _is_flat(value)) and _is_large(value):
+        if not (type(value) is dict and _is_flat(value)) and not _is_readable(value):
             return None
         try:
             return _encode_plain(value)
@@ -250,25 +251,33 @@ def _base(kind: type) -> Any:
     return kind if kind in _MEMBERS else next((base for base in _MEMBERS if issubclass(kind, base)), None)
 
 
-def _is_large(value: Any) -> bool:
-    """Would the JSON be large? Looks at no more than _MOST_NODES members."""
+def _is_readable(value: Any) -> bool:
+    """Is the JSON small, and made without iterating in the user's own way, which may never end? Looks at no more
+    than _MOST_NODES members."""
     left = _MOST_NODES
     stack = [value]
     while stack:
         item = stack.pop()
-        base = None if type(item) in _SCALARS else _base(type(item))
+        kind = type(item)
+        base = None if kind in _SCALARS else _base(kind)
         if base is None:
             continue
         size, members = base.__len__(item), _MEMBERS[base]
         if members is None:
             if size > _LONGEST_STRING:
-                return True
+                return False
         else:
             left -= size + 1
-            if left < 0:
-                return True
+            if left < 0 or (kind is not base and _iterates_in_its_own_way(kind, base)):
+                return False
             stack.extend(members(item))
-    return False
+    return True
+
+
+def _iterates_in_its_own_way(kind: type, base: type) -> bool:
+    method = "items" if base is dict else "__iter__"
+    own = next(vars(above)[method] for above in kind.__mro__ if method in vars(above))
+    return own not in (vars(base)[method], OrderedDict.items)
 
 
 def _beginning(value: Any, characters: int) -> Any:

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from _recording import Recording, recording
 from opentelemetry import trace
+
+from _recording import Recording, recording
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from _recording import Recording, attributes
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from opentelemetry.trace import StatusCode
 
+from _recording import Recording, attributes
 from otel_agentperf import agent, cached, llm, retrieval, tool
 
 
@@ -71,10 +71,9 @@ def test_without_a_name_a_block_is_named_after_its_kind(recorded: Recording) -> 
 
 def test_an_async_block(recorded: Recording) -> None:
     async def main() -> None:
-        async with agent("planner"):
-            async with tool("search") as call:
-                await asyncio.sleep(0)
-                call.result(1)
+        async with agent("planner"), tool("search") as call:
+            await asyncio.sleep(0)
+            call.result(1)
 
     asyncio.run(main())
     assert recorded.parent_of("execute_tool search") == "invoke_agent planner"

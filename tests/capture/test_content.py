@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from _recording import Recording, everything, recording
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from _recording import Recording, everything, recording
 from otel_agentperf import AgentPerfSpanProcessor, _config, agent, cached, llm, retrieval, tool
 from otel_agentperf._config import Config
 
@@ -137,7 +137,9 @@ def test_exception_messages_are_not_shown_either(open_book: Recording) -> None:
     assert SECRET not in everything(open_book.spans)
 
 
-@pytest.mark.parametrize("value", ["x" * 50_000_000, ["x" * 1_000] * 50_000, {str(i): "x" * 100 for i in range(100_000)}])
+@pytest.mark.parametrize(
+    "value", ["x" * 50_000_000, ["x" * 1_000] * 50_000, {str(i): "x" * 100 for i in range(100_000)}]
+)
 def test_content_is_bounded(open_book: Recording, value: Any) -> None:
     assert tool(lambda value: value)(value) is value
     span = open_book.only()

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from _recording import Recording, attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
+from _recording import Recording, attributes
 from otel_agentperf import agent, cached, llm, retrieval, tool
 from otel_agentperf.capture.callables import TracedCallable
 
@@ -357,9 +357,7 @@ def test_bound_methods_are_pickled_with_their_object(recorded: Recording, name: 
     assert len(recorded.spans) == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["inner_classmethod", "outer_classmethod", "inner_staticmethod", "outer_staticmethod"]
-)
+@pytest.mark.parametrize("name", ["inner_classmethod", "outer_classmethod", "inner_staticmethod", "outer_staticmethod"])
 def test_class_and_static_methods_are_pickled(recorded: Recording, name: str) -> None:
     assert pickle.loads(pickle.dumps(getattr(Weather, name)))(1) in ("Weather 1", 1)
 

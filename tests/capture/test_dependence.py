@@ -6,8 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-from _recording import Recording
 
+from _recording import Recording
 from otel_agentperf import agent, tool
 from otel_agentperf.capture import dependence
 from otel_agentperf.capture.dependence import Siblings

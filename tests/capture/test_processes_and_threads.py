@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import pytest
-from _recording import Recording, recording
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, get_value, set_value
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from _recording import Recording, recording
 from otel_agentperf import AgentPerfSpanProcessor, agent, tool
 from otel_agentperf.capture import threads
 from otel_agentperf.capture.patching import Patches

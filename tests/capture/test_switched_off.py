@@ -9,10 +9,10 @@ import textwrap
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from _recording import recording
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
+from _recording import recording
 from otel_agentperf import AgentPerfSpanProcessor, agent, cached, llm, tool
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from _recording import Recording, attributes
 
+from _recording import Recording, attributes
 from otel_agentperf import llm
 from otel_agentperf.capture.usage import Usage, tokens_of
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from _recording import Recording, recording
 
+from _recording import Recording, recording
 from otel_agentperf._config import Config
 from otel_agentperf.capture import user_code
 from otel_agentperf.capture.patching import Patches, forget_waiting
 
-MODULE = '''
+MODULE = """
 LIMIT = 5
 
 def search(query):
@@ -43,7 +43,7 @@ class Planner:
 
 class Child(Planner):
     pass
-'''
+"""
 
 _numbers = count()
 

@@ -10,11 +10,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_agentperf
+from _recorded import Recorded
 from otel_agentperf._config import Config
 from otel_agentperf.capture.tracing import state
 from otel_agentperf.processor import off_report
-
-from _recorded import Recorded
 
 
 @pytest.fixture

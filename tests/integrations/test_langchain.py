@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from _model_server import CACHED, INPUT, OUTPUT, ModelServer, calls
-from _recorded import Recorded, counted
 from langchain.agents import create_agent
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -32,6 +30,8 @@ from opentelemetry.trace import get_current_span
 from pydantic import SecretStr
 
 import otel_agentperf
+from _model_server import CACHED, INPUT, OUTPUT, ModelServer, calls
+from _recorded import Recorded, counted
 
 USAGE = {"input_tokens": 50, "output_tokens": 7, "total_tokens": 57, "input_token_details": {"cache_read": 32}}
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from _model_server import CACHED, EMBEDDING_INPUT, INPUT, OUTPUT, ModelServer, Refusal, Slow, calls
-from _recorded import Recorded, counted
 from openai import APIConnectionError, AsyncOpenAI, AsyncStream, OpenAI, RateLimitError, Stream
 from openai.resources.chat.completions import AsyncCompletions, Completions
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 from pydantic import BaseModel
 
+from _model_server import CACHED, EMBEDDING_INPUT, INPUT, OUTPUT, ModelServer, Refusal, Slow, calls
+from _recorded import Recorded, counted
 from otel_agentperf import agent, uninstrument
 
 HELLO: Any = [{"role": "user", "content": "hello secret"}]
@@ -84,10 +84,10 @@ def test_a_call_and_its_tokens(recorded: Recorded, client: OpenAI, ask: Callable
 
 
 def test_parsed_answers_are_calls_too(recorded: Recorded) -> None:
-    with ModelServer('{"number": 3}', '{"number": 4}') as server:
-        with OpenAI(base_url=server.url, api_key="none") as client:
-            first = client.chat.completions.parse(model="gpt-stub", messages=HELLO, response_format=Answer)
-            second = client.responses.parse(model="gpt-stub", input="hello", text_format=Answer)
+    served = ModelServer('{"number": 3}', '{"number": 4}')
+    with served as server, OpenAI(base_url=server.url, api_key="none") as client:
+        first = client.chat.completions.parse(model="gpt-stub", messages=HELLO, response_format=Answer)
+        second = client.responses.parse(model="gpt-stub", input="hello", text_format=Answer)
     assert first.choices[0].message.parsed == Answer(number=3)
     assert second.output_parsed == Answer(number=4)
     assert [span.name for span in recorded.spans] == ["chat gpt-stub", "chat gpt-stub"]
@@ -274,16 +274,22 @@ def test_streaming_responses_are_one_call(recorded: Recorded, client: OpenAI) ->
 
 
 def test_a_refused_call(recorded: Recorded) -> None:
-    with ModelServer(Refusal(429)) as server, OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
-        with pytest.raises(RateLimitError):
-            create(client)
+    refused = pytest.raises(RateLimitError)
+    with (
+        ModelServer(Refusal(429)) as server,
+        OpenAI(base_url=server.url, api_key="none", max_retries=0) as client,
+        refused,
+    ):
+        create(client)
     assert attributes(the_call(recorded))["error.type"] == "openai.RateLimitError"
 
 
 def test_a_server_that_is_not_there(recorded: Recorded) -> None:
-    with OpenAI(base_url="http://127.0.0.1:1/v1", api_key="none", max_retries=0) as client:
-        with pytest.raises(APIConnectionError):
-            chat_stream(client)
+    with (
+        OpenAI(base_url="http://127.0.0.1:1/v1", api_key="none", max_retries=0) as client,
+        pytest.raises(APIConnectionError),
+    ):
+        chat_stream(client)
     assert attributes(the_call(recorded))["error.type"] == "openai.APIConnectionError"
 
 
@@ -303,7 +309,7 @@ def test_wrong_arguments_are_the_librarys_to_refuse(recorded: Recorded, client: 
 def test_a_raw_answer_that_does_not_parse_is_raised_where_it_was(recorded: Recorded) -> None:
     with ModelServer("no json") as server, OpenAI(base_url=server.url, api_key="none") as client:
         kept = client.chat.completions.with_raw_response.parse(model="gpt-stub", messages=HELLO, response_format=Answer)
-        with pytest.raises(ValueError, match="number|JSON|json"):
+        with pytest.raises(ValueError, match=r"number|JSON|json"):
             kept.parse()
     assert the_call(recorded).status.status_code.name == "UNSET"
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import agents
 import pytest
-from _model_server import CACHED, INPUT, OUTPUT, ModelServer, Refusal, calls
-from _recorded import Recorded, counted
 from agents import (
     Agent,
     GuardrailFunctionOutput,
@@ -40,6 +38,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import get_current_span
 
 import otel_agentperf
+from _model_server import CACHED, INPUT, OUTPUT, ModelServer, Refusal, calls
+from _recorded import Recorded, counted
 
 QUIET = RunConfig(trace_include_sensitive_data=False)
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from _recorded import Recorded, counted
-from _redis_server import redis_server
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 
+from _recorded import Recorded, counted
+from _redis_server import redis_server
 from otel_agentperf import agent, uninstrument
 
 

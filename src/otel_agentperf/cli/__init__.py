@@ -11,12 +11,15 @@ from .run import command as run
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="otel-agentperf", prog_name="agentperf")
 def main() -> None:
-    """Says why an AI agent run is slow, costly or failing.
+    """Says why an AI agent run is slow, costly or failing, and what mending it saves.
 
     \b
-    agentperf run app.py                     run a program and print the report of its agent runs
-    agentperf report traces.jsonl            the same for traces that were recorded elsewhere
-    agentperf report http://localhost:16686  the same for traces in Jaeger
+    agentperf run app.py                      run a program, then see its report
+    agentperf report traces.jsonl             the same for recorded traces
+    agentperf report http://localhost:16686   the same for traces in Jaeger
+
+    A report shows where the time of each agent run went and its bottlenecks, worst first. For programs, add
+    --format json.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -58,6 +59,8 @@ def write(reports: Iterable[Report], format_: str, file: TextIO | None) -> None:
         if file is not None:
             with file:
                 renderer.render(reports, file)
+        elif sys.stdout is None:
+            raise OSError(errno.EBADF, "standard output is closed; give --output FILE")
         else:
             renderer.render(reports, sys.stdout)
             sys.stdout.flush()

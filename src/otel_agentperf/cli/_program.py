@@ -37,7 +37,7 @@ def load(program: str, is_module: bool) -> tuple[CodeType, Globals]:
 
 
 def _load_file(program: str) -> tuple[CodeType, Mapping[str, Any]]:
-    path = os.path.abspath(program)
+    path = os.path.join(os.getcwd(), program)
     folder = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path):
         folder, path = path, os.path.join(path, "__main__.py")

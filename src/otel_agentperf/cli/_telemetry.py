@@ -27,13 +27,14 @@ def set_up() -> None:
     """Initialize OpenTelemetry and all instrumentations; the environment is afterwards what it was."""
     from opentelemetry.instrumentation.auto_instrumentation import initialize
 
-    defaults = dict.fromkeys(_not_exported(), "none")
-    os.environ.update(defaults)
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(_not_exported(), "none"))
     try:
         initialize()
     finally:
-        for name in defaults:
-            os.environ.pop(name, None)
+        for name in [name for name in os.environ if name.startswith("OTEL_")]:
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if name.startswith("OTEL_")})
     with _guard.guard("run.make_way"):
         _make_way()
 

@@ -34,7 +34,7 @@ class _Lookback(click.ParamType):  # type: ignore[type-arg]
         return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-@click.command("report")
+@click.command("report", short_help="Report the agent runs in recorded traces.")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
 @click.option("--service", "services", multiple=True, help="Jaeger: only this service (repeatable; default: all).")
 @click.option(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +30,9 @@ _MOST_SPANS = 200_000
 """of all reports that are kept"""
 
 
-@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.command(
+    "run", short_help="Run a program and report its agent runs.", context_settings={"allow_interspersed_args": False}
+)
 @click.option("-m", "is_module", is_flag=True, help="PROGRAM is a module or package, as with python -m.")
 @output_options
 @click.argument("program")
@@ -77,12 +81,16 @@ class _Session:
         self._format = format_
         self._file = file
         self._encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        self._stdout = _identity(1)
         self._reports: dict[tuple[str, str], Report] = {}
         self._spans = 0
+        self._lock = threading.RLock()
+        """runs end on any thread, and in a signal handler on the one that holds it"""
         self._left_out = 0
         self._signal: int | None = None
         self._terminated = False
         self._running = False
+        self._forking = False
         self._processor: Any = None
         self._pid = os.getpid()
 
@@ -94,6 +102,8 @@ class _Session:
         self._processor = own_processor(trace.get_tracer_provider())
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._terminate)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
 
     def execute(self, loaded: Callable[[], tuple[CodeType, Globals]], args: Sequence[str]) -> None:
         """Run the program as `__main__`; leaves as it does."""
@@ -124,19 +134,21 @@ class _Session:
 
     def finish(self) -> None:
         """At exit, after the program's own exit functions: print the report."""
-        if not self._running or os.getpid() != self._pid:
-            return  # never begun, or a forked child
+        if not self._running:
+            return
         self._running = False
-        with _guard.guard("run.shutdown"):
-            if self._processor is not None:
-                self._processor.shutdown()  # runs that are still open
-        self._print()
+        if os.getpid() == self._pid:  # not in a forked child
+            with _guard.guard("run.shutdown"):
+                if self._processor is not None:
+                    self._processor.shutdown()  # runs that are still open
+            self._print()
         if self._signal is not None:
             signal.signal(self._signal, signal.SIG_DFL)
-            os.kill(self._pid, self._signal)
+            os.kill(os.getpid(), self._signal)
 
     def _print(self) -> None:
-        reports = list(self._reports.values())
+        with self._lock:
+            reports = list(self._reports.values())
         if not reports:
             _say(f"{self._program} made no agent run that was seen. Supported libraries are traced by themselves; "
                  "mark your own code with @agent and @tool, or name it in OTEL_AGENTPERF_WRAP.")  # fmt: skip
@@ -145,27 +157,32 @@ class _Session:
         if reports or self._format != "terminal":
             try:
                 write(reports, self._format, self._file or self._standard_output())
-            except OSError as error:
-                _say(f"cannot write the report: {error.strerror}")
+            except Exception as error:  # noqa: BLE001 - the program ended as it did, whatever becomes of the report
+                _say(f"cannot write the report: {getattr(error, 'strerror', None) or repr(error)}")
 
     def _standard_output(self) -> TextIO:
         """A stream of its own, as the program may have replaced, detached or closed `sys.stdout`; the report starts
-        on a new line, wherever the program's last one ended."""
+        on a new line, wherever the program's last one ended. Raises `OSError` where file 1 is another by now."""
+        if self._stdout is None or _identity(1) != self._stdout:
+            raise OSError(errno.EBADF, "standard output is closed, or was replaced; give --output FILE")
         for stream in (sys.stdout, sys.__stdout__):
             with suppress(Exception):
                 stream.flush()  # type: ignore[union-attr]
-        output = os.fdopen(os.dup(1), "w", encoding=self._encoding)
+        output = os.fdopen(os.dup(1), "w", encoding=self._encoding, errors="replace")
         output.write("\n")
         return output
 
     def _keep(self, report: Report) -> None:
         """The last runs, as many as there is room for. One that is reported twice is one run."""
+        if os.getpid() != self._pid:
+            return  # a forked child, which prints nothing
         key = report.root.trace_id, report.root.span_id
-        self._spans += len(report.run.spans) - self._forget(key)
-        self._reports[key] = report
-        while len(self._reports) > _MOST_REPORTS or (self._spans > _MOST_SPANS and len(self._reports) > 1):
-            self._spans -= self._forget(next(iter(self._reports)))
-            self._left_out += 1
+        with self._lock:
+            self._spans += len(report.run.spans) - self._forget(key)
+            self._reports[key] = report
+            while len(self._reports) > _MOST_REPORTS or (self._spans > _MOST_SPANS and len(self._reports) > 1):
+                self._spans -= self._forget(next(iter(self._reports)))
+                self._left_out += 1
 
     def _forget(self, key: tuple[str, str]) -> int:
         report = self._reports.pop(key, None)
@@ -175,10 +192,21 @@ class _Session:
         """The program had no handler for it: report what there is, then die of the signal after all."""
         signal.signal(number, signal.SIG_DFL)
         if os.getpid() != self._pid:
-            os.kill(os.getpid(), number)  # a forked child, which has nothing to report
+            os.kill(os.getpid(), number)  # a child forked by another thread, with nothing to report
             return
         self._signal, self._terminated = number, True
         sys.exit(128 + number)
+
+    def _before_fork(self) -> None:
+        """Children die of the signal as they always did, also of one that comes before they are ready for handlers."""
+        in_main = threading.current_thread() is threading.main_thread()
+        self._forking = in_main and signal.getsignal(signal.SIGTERM) == self._terminate
+        if self._forking:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _after_fork(self) -> None:
+        if self._forking:
+            signal.signal(signal.SIGTERM, self._terminate)
 
 
 def _show(error: BaseException) -> None:
@@ -190,5 +218,15 @@ def _show(error: BaseException) -> None:
     sys.excepthook(type(error), error.with_traceback(trace_), trace_)
 
 
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """What file it is, None where it is closed."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _say(message: str) -> None:
-    click.echo(f"agentperf: {message}", err=True)
+    with suppress(OSError, ValueError):  # the program may have closed it
+        click.echo(f"agentperf: {message}", err=True)

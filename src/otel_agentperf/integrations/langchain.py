@@ -13,7 +13,7 @@ from typing import Any
 
 from opentelemetry.trace import Span, Status, StatusCode, get_current_span
 
-from .. import _guard
+from .. import _guard, sanitize
 from .. import _semconv as names
 from ..capture.callables import Description
 from ..capture.invocation import Invocation, error_type, start
@@ -117,7 +117,8 @@ def _tool(tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Descripti
             # What the framework injects (the graph's state, the runtime) is not what the model asked for.
             visible: Callable[[Any], Any] = getattr(tool, "_filter_injected_args", lambda values: values)
             given = visible(given)
-    return "tool", tool.name, {names.GEN_AI_TOOL_CALL_ID: call_id} if call_id else None, given
+    identity = {names.GEN_AI_TOOL_CALL_ID: sanitize.name(call_id)} if isinstance(call_id, str) and call_id else None
+    return "tool", tool.name, identity, given
 
 
 def _tool_ended(invocation: Invocation, result: Any) -> Any:
@@ -163,7 +164,7 @@ def _provider(model: Any) -> dict[str, Any] | None:
         provider = model._get_ls_params().get("ls_provider")
     except Exception:  # noqa: BLE001 - overridden by every integration: not ours to report
         return None
-    return {names.GEN_AI_PROVIDER_NAME: provider} if isinstance(provider, str) and provider else None
+    return {names.GEN_AI_PROVIDER_NAME: sanitize.name(provider)} if isinstance(provider, str) and provider else None
 
 
 def _model_ended(invocation: Invocation, result: Any) -> Any:

@@ -9,122 +9,23 @@ SDK tries again shows none either. Where the user switched the SDK's tracing off
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar, Token
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
-
-from opentelemetry import context as context_api
-from opentelemetry.trace import get_current_span
 
 from .. import _guard
-from .. import _semconv as names
 from ..capture.callables import Description
-from ..capture.invocation import Invocation, attach, start
+from ..capture.invocation import Invocation, start
 from ..capture.patching import Patches
 from ..capture.streams import drive_async_generator
-from ..capture.tracing import SUPPRESSED, state
-from ..capture.usage import Usage, get, usage
-from ..model import Kind
-from ._spans import atapped, named_error, own_attributes
+from ..capture.usage import get
+from ._openai_agents_spans import OpenSpan, Processor, describe_tool, innermost, record_usage
+from ._spans import atapped, named_error
 
 MODULES = ("agents",)
 DISTRIBUTION = "openai-agents"
 VERSIONS = ">=0.24,<1"
-
-_KINDS: dict[str, Kind] = {
-    "task": "workflow",
-    "agent": "agent",
-    "function": "tool",
-    "generation": "llm",
-    "response": "llm",
-}
-
-
-class _Open:
-    """A span of the SDK's that has started, with ours."""
-
-    __slots__ = ("context_token", "described", "error", "handled", "invocation", "token")
-
-    def __init__(self, invocation: Invocation) -> None:
-        self.invocation = invocation
-        self.described = False
-        self.error: BaseException | None = None
-        # An error the whole run is an answer to is not this span's.
-        self.handled = sys.exc_info()[1]
-        self.context_token: Any = attach(invocation)
-        self.token: Token[_Open | None] = _innermost.set(self)
-
-    def leave(self) -> None:
-        """No longer current; where it was entered in another context, there is nothing to undo."""
-        try:
-            _innermost.reset(self.token)
-        except ValueError:
-            return
-        context_api.detach(self.context_token)
-
-    def end(self, failed: bool) -> None:
-        raised = sys.exc_info()[1]
-        error = raised if raised is not self.handled else None
-        error = error or self.error or (named_error(f"{self.invocation.kind}_error") if failed else None)
-        if error is None or isinstance(error, GeneratorExit):
-            self.invocation.stop()
-        else:
-            self.invocation.fail(error)
-
-
-_innermost: ContextVar[_Open | None] = ContextVar("otel_agentperf_openai_agents", default=None)
-
-
-class Processor:
-    """The SDK calls these for each trace and span, in the context of the work they stand for."""
-
-    def __init__(self) -> None:
-        self.active = False
-        self._open: WeakKeyDictionary[Any, _Open] = WeakKeyDictionary()
-
-    def on_trace_start(self, trace: Any) -> None:
-        with _guard.guard("openai_agents.trace_start"):
-            if self.active:
-                self._started(trace, start("workflow", getattr(trace, "workflow", None) or trace.name))
-
-    def on_trace_end(self, trace: Any) -> None:
-        with _guard.guard("openai_agents.trace_end"):
-            opened = self._open.pop(trace, None)
-            if opened is not None:
-                opened.leave()
-                opened.end(failed=False)
-
-    def on_span_start(self, span: Any) -> None:
-        with _guard.guard("openai_agents.span_start"):
-            data = span.span_data
-            kind = _KINDS.get(data.type)
-            if not self.active or _is_left_out(data.type) or (kind == "llm" and _inside_model_call()):
-                return
-            name = get(data, "model" if kind == "llm" else "name") or "unknown"
-            self._started(span, start(kind, name) if kind else _step(data))
-
-    def on_span_end(self, span: Any) -> None:
-        with _guard.guard("openai_agents.span_end"):
-            opened = self._open.pop(span, None)
-            if opened is not None:
-                opened.leave()
-                _describe(opened, span.span_data)
-                opened.end(failed=span.error is not None)
-
-    def shutdown(self, timeout: float | None = None) -> None:
-        """Nothing waits here."""
-
-    def force_flush(self) -> None:
-        """Nothing waits here."""
-
-    def _started(self, span: Any, invocation: Invocation | None) -> None:
-        if invocation is not None:
-            self._open[span] = _Open(invocation)
-
 
 _processor = Processor()
 
@@ -134,12 +35,12 @@ def patch(patches: Patches) -> None:
     add_trace_processor = getattr(sys.modules["agents"], "add_trace_processor", None)
     if add_trace_processor is None:
         return  # a package of the user's own that is called so, too
-    _processor.active = True
-    add_trace_processor(_processor)
     patches.wrap("agents.tracing.provider", "DefaultTraceProvider.set_processors", _stay)
     _patch_disabled(patches)
     _patch_tools(patches)
     _patch_models(patches)
+    _processor.active = True
+    add_trace_processor(_processor)
 
 
 def unpatch() -> None:
@@ -236,60 +137,17 @@ def _patch_model(patches: Patches, model: type) -> None:
         patches.wrap(model, "stream_response", _model_streamed)
 
 
-def _is_left_out(kind: str) -> bool:
-    """Turns, and the tasks of a trace that is a workflow already; a run with tracing off has only its task."""
-    return kind == "turn" or (kind == "task" and _innermost.get() is not None)
-
-
-def _inside_model_call() -> bool:
-    return own_attributes(get_current_span()).get(names.GEN_AI_OPERATION_NAME) == names.CHAT
-
-
-def _step(data: Any) -> Invocation | None:
-    """A guardrail, a handoff, a custom span: neither a call of a model nor of a tool."""
-    if context_api.get_value(SUPPRESSED):
-        return None
-    name = get(data, "name") or get(data, "server") or ""
-    return Invocation("other", state.tracer.start_span(f"{data.type} {name}".strip()))
-
-
-def _describe(opened: _Open, data: Any) -> None:
-    invocation = opened.invocation
-    if data.type == "handoff":
-        invocation.span.update_name(f"handoff {get(data, 'from_agent')} to {get(data, 'to_agent')}")
-    elif invocation.kind == "tool" and not opened.described:
-        _describe_tool(opened, get(data, "input"), None, get(data, "output"))
-    elif invocation.kind == "llm":
-        _record(invocation, get(data, "usage") or get(get(data, "response"), "usage"))
-
-
-def _describe_tool(opened: _Open, arguments: Any, call_id: Any, output: Any) -> None:
-    if arguments is not None:
-        opened.invocation.arguments(_decoded(arguments))
-    if isinstance(call_id, str):
-        opened.invocation.set(names.GEN_AI_TOOL_CALL_ID, call_id)
-    if output is not None:
-        opened.invocation.result(output)
-
-
-def _decoded(arguments: Any) -> Any:
-    try:
-        return json.loads(arguments)
-    except (ValueError, TypeError, RecursionError):
-        return arguments
-
-
 def _tool_invoked(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    opened = _innermost.get()
+    opened = innermost.get()
     if opened is None or opened.invocation.kind != "tool":
         return wrapped(*args, **kwargs)
     with _guard.guard("openai_agents.tool"):
-        _describe_tool(opened, kwargs.get("arguments"), get(kwargs.get("context"), "tool_call_id"), None)
+        describe_tool(opened, kwargs.get("arguments"), get(kwargs.get("context"), "tool_call_id"), None)
         opened.described = True
     return _with_outcome(opened, wrapped(*args, **kwargs))
 
 
-async def _with_outcome(opened: _Open, coroutine: Any) -> Any:
+async def _with_outcome(opened: OpenSpan, coroutine: Any) -> Any:
     outcome = await coroutine
     opened.invocation.result(getattr(outcome, "output", outcome))
     if get(outcome, "is_sdk_generated_error") is True and opened.error is None:
@@ -298,7 +156,7 @@ async def _with_outcome(opened: _Open, coroutine: Any) -> Any:
 
 
 def _tool_failed(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    opened, error = _innermost.get(), kwargs.get("error")
+    opened, error = innermost.get(), kwargs.get("error")
     if opened is not None and opened.invocation.kind == "tool" and isinstance(error, BaseException):
         opened.error = error
     return wrapped(*args, **kwargs)
@@ -310,15 +168,8 @@ def _model_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> De
     return "llm", name if isinstance(name, str) and name else type(model).__name__, None, given
 
 
-def _record(invocation: Invocation, told: Any) -> None:
-    """The SDK says 0 and 0 where the model did not say."""
-    tokens = usage(told) if told is not None else Usage()
-    if tokens.input_tokens or tokens.output_tokens:
-        invocation.usage(*tokens)
-
-
 def _model_answered(invocation: Invocation, answer: Any) -> Any:
-    _record(invocation, get(answer, "usage"))
+    record_usage(invocation, get(answer, "usage"))
     invocation.stop()
     return answer
 
@@ -332,7 +183,7 @@ def _model_streamed(wrapped: Callable[..., Any], model: Any, args: tuple[Any, ..
             told[:] = [found]
 
     def ended(invocation: Invocation, result: Any) -> Any:
-        _record(invocation, told[0] if told else None)
+        record_usage(invocation, told[0] if told else None)
         invocation.stop()
         return result
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from opentelemetry import context as context_api
 from opentelemetry.trace import Span, SpanKind, get_current_span
 
-from .. import _guard
+from .. import _guard, sanitize
 from .. import _semconv as names
 from ..capture.invocation import Invocation, attach, detach, error_type, start
 from ..capture.patching import Patches, when_imported
-from ..capture.streams import drive_coroutine
+from ..capture.streams import Ended, Start, drive_coroutine
 from ..capture.tracing import SUPPRESSED, state
 
 MODULES = ("redis",)
@@ -81,16 +81,18 @@ def _traced(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    command, invocation = None, None
+    command = None
     with _guard.guard("redis"):
         command = describe(client, args)
-        invocation = _begin(client, command) if command else None
-    if command is None or invocation is None:
+    if command is None:
         return wrapped(*args, **kwargs)
-    return run(invocation, command, partial(wrapped, *args, **kwargs))
+    return run(partial(_begin, client, command), partial(_ended, command), partial(wrapped, *args, **kwargs))
 
 
-def _call(invocation: Invocation, command: _Command, execute: Callable[[], Any]) -> Any:
+def _call(begin: Start, ended: Ended, execute: Callable[[], Any]) -> Any:
+    invocation = begin()
+    if invocation is None:
+        return execute()
     token = attach(invocation)
     try:
         result = execute()
@@ -99,11 +101,11 @@ def _call(invocation: Invocation, command: _Command, execute: Callable[[], Any])
         invocation.fail(error)
         raise
     detach(invocation, token)
-    return _ended(command, invocation, result)
+    return ended(invocation, result)
 
 
-def _await(invocation: Invocation, command: _Command, execute: Callable[[], Any]) -> Any:
-    return drive_coroutine(lambda: invocation, execute(), partial(_ended, command))
+def _await(begin: Start, ended: Ended, execute: Callable[[], Any]) -> Any:
+    return drive_coroutine(begin, execute(), ended)
 
 
 class _Borrowed(Invocation):
@@ -118,6 +120,7 @@ class _Borrowed(Invocation):
         self.span.set_attribute(names.ERROR_TYPE, error_type(error))
 
 
+@_guard.guarded("redis.begin", None)
 def _begin(client: Any, command: _Command) -> Invocation | None:
     if context_api.get_value(SUPPRESSED) or (command.operation and state.config.cache_spans == "none"):
         return None
@@ -184,7 +187,7 @@ def _pipeline(pipeline: Any, args: tuple[Any, ...]) -> _Command | None:
 
 def _name(command: Any) -> str:
     text = command.decode("ascii", "replace") if isinstance(command, bytes) else str(command)
-    return text.upper()[:32]
+    return sanitize.name(text[:32]).upper()
 
 
 def _key(name: str, args: tuple[Any, ...]) -> Any:

@@ -117,7 +117,7 @@ def _union(stretches: Iterable[Stretch]) -> list[Stretch]:
 def _label(row: Row, cells: int) -> Text:
     first = row.spans[0]
     after = Text(f" ×{len(row.spans):,}" if len(row.spans) > 1 else "")
-    after.append(f" {first.kind}", "dim")
+    after.append("" if first.kind == "other" else f" {first.kind}", "dim")
     if row.failed:
         after.append(" failed" if len(row.spans) == 1 else f" {row.failed:,} failed", "red")
     indent = min(2 * row.depth, cells // 3)

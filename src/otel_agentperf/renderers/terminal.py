@@ -92,7 +92,9 @@ def _numbers(report: Report) -> Iterator[str]:
     told = [f"{name} {'not measured' if share is None else f'{share:.2f}'}" for name, share in shares]
     yield " · ".join([*told, f"efficiency {report.efficiency:.0%}"])
     yield " · ".join(_counts(report))
-    yield f"trace {report.root.trace_id}" + (f" of {plain(report.root.service)}" if report.root.service else "")
+    service = report.root.service
+    named = service and not service.startswith("unknown_service")  # what the SDK says when nobody named it
+    yield f"trace {report.root.trace_id}" + (f" of {plain(service)}" if named else "")
 
 
 def _counts(report: Report) -> Iterator[str]:

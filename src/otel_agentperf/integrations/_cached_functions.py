@@ -1,0 +1,214 @@
+"""Functions behind an in-process cache: what they compute on a miss is timed and, where it pays, traced.
+
+The cache calls a `functools.partial` of ours instead of the user's function. It can be pointed at our timing method
+or straight at the function, without a Python frame of ours in between. That matters for recursion: a memoised
+function that calls itself 400 deep must not hit the recursion limit because of us. So the outermost miss is timed,
+and the ones inside it go straight through.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from threading import get_ident
+from typing import Any
+
+from opentelemetry.trace import get_current_span
+
+from .. import _semconv as names
+from ..capture.invocation import Invocation, attach, detach, start
+from ..capture.tracing import state
+from ..model import CacheCounts
+
+_WORTH_A_SPAN_S = 1e-3
+_SAMPLES = 3
+"""misses of a cache that are traced before it is known whether they are worth it"""
+_LIBRARIES = tuple(os.path.dirname(path) + os.sep for path in (os.__file__, os.path.dirname(os.path.abspath(__file__))))
+"""the standard library and ourselves"""
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_NOT_TIMED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+"""functions whose call does no work: what it returns does it later"""
+
+
+def is_users(function: Any) -> bool:
+    """A function of the user's own code: libraries cache a lot that no agent's report should talk about."""
+    if not isinstance(function, (types.FunctionType, types.MethodType)):
+        return False
+    code = function.__code__
+    path = code.co_filename
+    if code.co_flags & _NOT_TIMED or path.startswith((*_LIBRARIES, "<frozen")):
+        return False
+    return not any(part in path for part in _INSTALLED)
+
+
+class CachedFunction:
+    """What is known of one cached function. Held by its cache (through the partial), and weakly by everybody else."""
+
+    __slots__ = ("__weakref__", "_attributes", "_base", "_cached", "_inside", "_misses", "_partial", "_recursed",
+                 "_seconds", "_seen", "_unread_s", "function", "name")  # fmt: skip
+
+    def __init__(self, function: Callable[..., Any], system: str) -> None:
+        self.function = function
+        self.name = function.__qualname__.rpartition("<locals>.")[2]
+        self._attributes = {
+            names.CACHE_OPERATION: "get",
+            names.CACHE_SYSTEM: system,
+            names.CACHE_HIT: False,
+            names.CACHE_REPORTED: True,
+        }
+        self._cached: Callable[[], Any] = lambda: None
+        self._partial: Callable[[], Any] = lambda: None
+        self._inside: set[int] = set()
+        self._recursed = False
+        self._misses = 0
+        self._seconds = 0.0
+        self._unread_s = 0.0
+        self._base = (0, 0)
+        self._seen = (0, 0)
+
+    def inner(self) -> functools.partial[Any]:
+        """What the cache shall call on a miss."""
+        partial = functools.partial(self.function)
+        self._partial = weakref.ref(partial)
+        self._point(self.compute)
+        return partial
+
+    def watch(self, cached: Any) -> None:
+        """Count the look-ups of `cached`, and notice when its statistics start anew."""
+        self._cached = weakref.ref(cached)
+        self.switch(on=True)
+
+    def switch(self, on: bool) -> None:
+        """Watch, or leave the cache as it would be without us."""
+        self._point(self.compute if on else self.function)
+        cached = self._cached()
+        if cached is None:
+            return
+        if on:
+            cached.cache_clear = functools.partial(_clear, weakref.ref(self), self._cached)
+            self._seen = self._totals(cached)
+        else:
+            vars(cached).pop("cache_clear", None)
+
+    def statistics(self, cached: Any) -> tuple[int, int]:
+        """Hits and misses, as the cache itself counts them."""
+        info = cached.cache_info()
+        return info.hits, info.misses
+
+    def compute(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A miss: the user's function, timed, and inside a span where that pays."""
+        thread = get_ident()
+        if thread in self._inside:
+            self._recursed = True
+            self._point(self.function)
+            return self.function(*args, **kwargs)
+        invocation = self._start(args, kwargs)
+        self._inside.add(thread)
+        started = time.perf_counter()
+        try:
+            if invocation is None:
+                return self.function(*args, **kwargs)
+            return _run(invocation, self.function, args, kwargs)
+        finally:
+            self._ended(thread, time.perf_counter() - started)
+
+    def count(self) -> CacheCounts | None:
+        """The look-ups since the last call; None when the cache is gone."""
+        cached = self._cached()
+        if cached is None:
+            return None
+        now, before = self._totals(cached), self._seen
+        self._seen = now
+        return self.counted(now[0] - before[0], now[1] - before[1])
+
+    def counted(self, hits: int, misses: int) -> CacheCounts:
+        """The counts, with the mean time of the misses since the last call."""
+        seconds, self._unread_s = self._unread_s, 0.0
+        return CacheCounts(self.name, hits + misses, hits, miss_s=seconds / misses if misses else self._mean())
+
+    def keep_totals(self, cached: Any) -> None:
+        """The cache is about to set its statistics to zero."""
+        self._base = self._totals(cached)
+
+    def _totals(self, cached: Any) -> tuple[int, int]:
+        hits, misses = self.statistics(cached)
+        return self._base[0] + hits, self._base[1] + misses
+
+    def _mean(self) -> float:
+        return self._seconds / self._misses if self._misses else 0.0
+
+    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation | None:
+        wanted = state.config.cache_spans
+        worth = self._misses < _SAMPLES or self._mean() >= _WORTH_A_SPAN_S
+        if wanted == "none" or not (worth or wanted == "all") or not get_current_span().get_span_context().is_valid:
+            return None
+        return start("cache", self.name, self._attributes, (args, kwargs) if kwargs else args)
+
+    def _ended(self, thread: int, seconds: float) -> None:
+        self._inside.discard(thread)
+        self._misses += 1
+        self._seconds += seconds
+        self._unread_s += seconds
+        if self._recursed and not self._inside:
+            self._recursed = False
+            self._point(self.compute)
+
+    def _point(self, target: Callable[..., Any]) -> None:
+        partial = self._partial()
+        if partial is not None:
+            # Its dictionary keeps us alive while it points elsewhere.
+            partial.__setstate__((target, (), {}, {"agentperf": self}))
+
+
+class Registry:
+    """The cached functions of one integration."""
+
+    def __init__(self) -> None:
+        # By weak references only, so that a cache made per call goes when its user lets it go.
+        self._members: weakref.WeakSet[CachedFunction] = weakref.WeakSet()
+
+    def add(self, member: CachedFunction) -> None:
+        self._members.add(member)
+
+    def members(self) -> list[CachedFunction]:
+        return list(self._members)
+
+    def switch(self, on: bool) -> None:
+        """Watch all of them, or none."""
+        for member in self.members():
+            member.switch(on)
+
+    def counts(self) -> Iterator[CacheCounts]:
+        """What they did since this was last asked."""
+        for member in self.members():
+            count = member.count()
+            if count is not None:
+                yield count
+
+
+def _run(invocation: Invocation, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    invocation.measure_cpu()
+    token = attach(invocation)
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:
+        detach(invocation, token)
+        invocation.fail(error)
+        raise
+    detach(invocation, token)
+    invocation.stop()
+    return result
+
+
+def _clear(watched: weakref.ref[CachedFunction], cached: Callable[[], Any]) -> None:
+    """`cache_clear` of one cache: its counts so far are kept, then it is the original's turn."""
+    cache, watcher = cached(), watched()
+    if cache is not None:
+        if watcher is not None:
+            watcher.keep_totals(cache)
+        type(cache).cache_clear(cache)

@@ -1,0 +1,162 @@
+"""The spans of the OpenAI Agents SDK, each with one of ours that is current while its work runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextvars import ContextVar, Token
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from opentelemetry import context as context_api
+from opentelemetry.trace import get_current_span
+
+from .. import _guard, sanitize
+from .. import _semconv as names
+from ..capture.invocation import Invocation, attach, start
+from ..capture.tracing import SUPPRESSED, state
+from ..capture.usage import Usage, get, usage
+from ..model import Kind
+from ._spans import named_error, own_attributes
+
+_KINDS: dict[str, Kind] = {
+    "task": "workflow",
+    "agent": "agent",
+    "function": "tool",
+    "generation": "llm",
+    "response": "llm",
+}
+
+
+class OpenSpan:
+    """A span of the SDK's that has started, with ours."""
+
+    __slots__ = ("context_token", "described", "error", "handled", "invocation", "token")
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        self.described = False
+        self.error: BaseException | None = None
+        # An error the whole run is an answer to is not this span's.
+        self.handled = sys.exc_info()[1]
+        self.context_token: Any = attach(invocation)
+        self.token: Token[OpenSpan | None] = innermost.set(self)
+
+    def leave(self) -> None:
+        """No longer current; where it was entered in another context, there is nothing to undo."""
+        try:
+            innermost.reset(self.token)
+        except ValueError:
+            return
+        context_api.detach(self.context_token)
+
+    def end(self, failed: bool) -> None:
+        raised = sys.exc_info()[1]
+        error = raised if raised is not self.handled else None
+        error = error or self.error or (named_error(f"{self.invocation.kind}_error") if failed else None)
+        if error is None or isinstance(error, GeneratorExit):
+            self.invocation.stop()
+        else:
+            self.invocation.fail(error)
+
+
+innermost: ContextVar[OpenSpan | None] = ContextVar("otel_agentperf_openai_agents", default=None)
+
+
+class Processor:
+    """The SDK calls these for each trace and span, in the context of the work they stand for."""
+
+    def __init__(self) -> None:
+        self.active = False
+        self._open: WeakKeyDictionary[Any, OpenSpan] = WeakKeyDictionary()
+
+    def on_trace_start(self, trace: Any) -> None:
+        with _guard.guard("openai_agents.trace_start"):
+            if self.active:
+                self._started(trace, start("workflow", getattr(trace, "workflow", None) or trace.name))
+
+    def on_trace_end(self, trace: Any) -> None:
+        with _guard.guard("openai_agents.trace_end"):
+            opened = self._open.pop(trace, None)
+            if opened is not None:
+                opened.leave()
+                opened.end(failed=False)
+
+    def on_span_start(self, span: Any) -> None:
+        with _guard.guard("openai_agents.span_start"):
+            data = span.span_data
+            kind = _KINDS.get(data.type)
+            if not self.active or _is_left_out(data.type) or (kind == "llm" and _inside_model_call()):
+                return
+            name = get(data, "model" if kind == "llm" else "name") or "unknown"
+            self._started(span, start(kind, name) if kind else _step(data))
+
+    def on_span_end(self, span: Any) -> None:
+        with _guard.guard("openai_agents.span_end"):
+            opened = self._open.pop(span, None)
+            if opened is not None:
+                opened.leave()
+                _describe(opened, span.span_data)
+                opened.end(failed=span.error is not None)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Nothing waits here."""
+
+    def force_flush(self) -> None:
+        """Nothing waits here."""
+
+    def _started(self, span: Any, invocation: Invocation | None) -> None:
+        if invocation is not None:
+            self._open[span] = OpenSpan(invocation)
+
+
+def _is_left_out(kind: str) -> bool:
+    """Turns, and the tasks of a trace that is a workflow already; a run with tracing off has only its task."""
+    return kind == "turn" or (kind == "task" and innermost.get() is not None)
+
+
+def _inside_model_call() -> bool:
+    return own_attributes(get_current_span()).get(names.GEN_AI_OPERATION_NAME) == names.CHAT
+
+
+def _step(data: Any) -> Invocation | None:
+    """A guardrail, a handoff, a custom span: neither a call of a model nor of a tool."""
+    if context_api.get_value(SUPPRESSED):
+        return None
+    name = get(data, "name") or get(data, "server") or ""
+    return Invocation("other", state.tracer.start_span(sanitize.name(f"{data.type} {name}".strip())))
+
+
+def _describe(opened: OpenSpan, data: Any) -> None:
+    invocation = opened.invocation
+    if data.type == "handoff":
+        name = f"handoff {get(data, 'from_agent')} to {get(data, 'to_agent')}"
+        invocation.span.update_name(sanitize.name(name))
+    elif invocation.kind == "tool" and not opened.described:
+        describe_tool(opened, get(data, "input"), None, get(data, "output"))
+    elif invocation.kind == "llm":
+        record_usage(invocation, get(data, "usage") or get(get(data, "response"), "usage"))
+
+
+def describe_tool(opened: OpenSpan, arguments: Any, call_id: Any, output: Any) -> None:
+    """Record what is known of a tool call; None is unknown."""
+    if arguments is not None:
+        opened.invocation.arguments(_decoded(arguments))
+    if isinstance(call_id, str):
+        opened.invocation.set(names.GEN_AI_TOOL_CALL_ID, call_id)
+    if output is not None:
+        opened.invocation.result(output)
+
+
+def _decoded(arguments: Any) -> Any:
+    try:
+        return json.loads(arguments)
+    except (ValueError, TypeError, RecursionError):
+        return arguments
+
+
+def record_usage(invocation: Invocation, told: Any) -> None:
+    """The SDK says 0 and 0 where the model did not say."""
+    tokens = usage(told) if told is not None else Usage()
+    if tokens.input_tokens or tokens.output_tokens:
+        invocation.usage(*tokens)

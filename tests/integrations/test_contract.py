@@ -1,0 +1,165 @@
+"""What every integration promises, whichever it is: discovered, so a new one is covered the day it appears."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+import otel_agentperf
+from otel_agentperf import _guard
+from otel_agentperf._discover import discover
+from otel_agentperf.capture.patching import Patches
+
+INTEGRATIONS = discover("integrations")
+every = pytest.mark.parametrize("name", INTEGRATIONS)
+
+
+@every
+def test_it_says_what_it_needs(name: str) -> None:
+    module = INTEGRATIONS[name]
+    assert isinstance(module.MODULES, tuple)
+    assert all(isinstance(needed, str) for needed in module.MODULES)
+    assert isinstance(module.DISTRIBUTION, str)
+    assert callable(module.patch)
+    assert callable(getattr(module, "unpatch", lambda: None))
+    assert (module.__doc__ or "").strip()
+    tested = SpecifierSet(module.VERSIONS)
+    if module.DISTRIBUTION:
+        assert tested.contains(version(module.DISTRIBUTION), prereleases=True)
+
+
+@every
+def test_importing_it_imports_no_library(name: str) -> None:
+    code = f"""
+import json, sys
+import otel_agentperf.processor, otel_agentperf.instrumentor
+before = set(sys.modules)
+import otel_agentperf.integrations.{name}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    added = {module.partition(".")[0] for module in json.loads(done.stdout)}
+    assert added <= {"otel_agentperf"} | set(sys.stdlib_module_names), added
+
+
+def test_instrumenting_imports_no_library() -> None:
+    code = """
+import sys
+import otel_agentperf
+otel_agentperf.instrument()
+print(sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    needed = {needed.partition(".")[0] for module in INTEGRATIONS.values() for needed in module.MODULES}
+    assert not needed & set(json.loads(done.stdout.replace("'", '"')))
+
+
+def _imported(module: ModuleType) -> None:
+    for needed in module.MODULES:
+        try:
+            importlib.import_module(needed)
+        except ImportError:
+            pytest.skip(f"{needed} is not installed")
+
+
+def _everything() -> None:
+    """Import what the integrations patch, all of it."""
+    for name in (
+        "langgraph.pregel.main", "langchain_core.tools.base", "langchain_core.language_models.chat_models",
+        "langchain_core.retrievers", "openai.resources.chat.completions.completions", "openai.resources.embeddings",
+        "openai.resources.responses.responses", "openai.resources.completions", "cachetools.func",
+        "redis.asyncio.client", "redis.asyncio.cluster", "redis.cluster",
+    ):  # fmt: skip
+        importlib.import_module(name)
+
+
+@every
+def test_what_it_patches_is_put_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _imported(INTEGRATIONS[name])
+    _everything()
+    places: list[tuple[Any, str, Any, bool]] = []
+    replace = Patches.replace
+
+    def remember(self: Patches, holder: Any, attribute: str, new: Any) -> None:
+        places.append((holder, attribute, vars(holder).get(attribute), attribute in vars(holder)))
+        replace(self, holder, attribute, new)
+
+    monkeypatch.setattr(Patches, "replace", remember)
+    otel_agentperf.instrument()
+    otel_agentperf.instrument()
+    assert places
+    assert len(places) == len({(id(holder), attribute) for holder, attribute, _, _ in places}), "patched twice"
+    assert any(vars(holder).get(attribute) is not before for holder, attribute, before, _ in places)
+    otel_agentperf.uninstrument()
+    otel_agentperf.uninstrument()
+    for holder, attribute, before, own in places:
+        assert vars(holder).get(attribute) is before, (holder, attribute)
+        assert (attribute in vars(holder)) is own, (holder, attribute)
+
+
+@every
+def test_it_can_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _imported(INTEGRATIONS[name])
+    asked: list[str] = []
+    for other, module in INTEGRATIONS.items():
+        monkeypatch.setattr(module, "patch", lambda patches, other=other: asked.append(other))
+    from otel_agentperf._config import Config
+
+    otel_agentperf.instrument(config=Config(disabled_integrations=name))
+    otel_agentperf.uninstrument()
+    assert name not in asked
+
+
+@pytest.mark.usefixtures("swallow")
+@every
+def test_a_library_of_another_shape_disables_only_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that lost what is patched, or another package of the same name."""
+    module = INTEGRATIONS[name]
+    _imported(module)
+    _everything()
+
+    def find(self: Patches, where: Any, path: str) -> Any:
+        raise AttributeError(path)
+
+    monkeypatch.setattr(Patches, "_find", find)
+    otel_agentperf.instrument()
+    otel_agentperf.uninstrument()
+    assert any(name in place for place, _ in _guard.counts)
+
+
+def test_programs_run_without_a_provider() -> None:
+    code = """
+import asyncio, functools, warnings
+warnings.simplefilter("error")
+import otel_agentperf
+otel_agentperf.instrument()
+from langchain_core.tools import tool
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+import cachetools
+
+@tool
+def double(number: int) -> int:
+    "Double."
+    return 2 * number
+
+@functools.lru_cache
+def triple(number): return 3 * number
+
+@cachetools.cached({})
+def square(number): return number ** 2
+
+assert double.invoke({"number": 2}) == 4
+assert FakeListChatModel(responses=["a"]).invoke("x").content == "a"
+assert [triple(1), triple(1), square(2), square(2)] == [3, 3, 4, 4]
+print("fine")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")

@@ -1,0 +1,356 @@
+"""The ways in: `opentelemetry-instrument` without a line of code, and `instrument()` in the program."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from _recording import Kept
+from otel_agentperf import _guard, agent, instrument, tool, uninstrument
+from otel_agentperf._config import Config
+from otel_agentperf.capture.tracing import state
+from otel_agentperf.instrumentor import AgentPerfInstrumentor, _has_processor
+
+PROGRAM = """
+from otel_agentperf import agent, tool
+
+@tool
+def search(q):
+    return q
+
+with agent("planner"):
+    search("tea")
+    search("milk")
+print("the program's own output")
+"""
+
+
+class Ran:
+    """A program that ran in a fresh interpreter."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.code, self.output, self.errors = done.returncode, done.stdout, done.stderr
+
+    @property
+    def spans(self) -> dict[str, dict[str, Any]]:
+        """The spans of the console exporter, by name."""
+        decoder, found, text = json.JSONDecoder(), {}, self.output
+        while (at := text.find("{\n")) >= 0:
+            span, end = decoder.raw_decode(text[at:])
+            found[span["name"]] = span
+            text = text[at + end :]
+        return found
+
+
+def run(tmp_path: Path, program: str, *command: str, **environ: str) -> Ran:
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(program))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    kept |= {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", **environ}
+    done = subprocess.run(
+        [*(command or (sys.executable,)), str(path)],
+        capture_output=True,
+        text=True,
+        env=kept,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    return Ran(done)
+
+
+def auto(tmp_path: Path, program: str = PROGRAM, **environ: str) -> Ran:
+    """Under `opentelemetry-instrument`, printing spans to standard output."""
+    command = str(Path(sys.executable).parent / "opentelemetry-instrument")
+    return run(tmp_path, program, command, sys.executable, **{"OTEL_TRACES_EXPORTER": "console", **environ})
+
+
+def is_reported(ran: Ran) -> bool:
+    attributes = ran.spans["invoke_agent planner"]["attributes"]
+    return bool(attributes["agentperf.grade"]) and attributes["agentperf.tool.calls"] == 2
+
+
+# --- opentelemetry-instrument -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"OTEL_PYTHON_CONFIGURATOR": "agentperf"},
+        {"OTEL_PYTHON_DISTRO": "agentperf"},
+        {"OTEL_PYTHON_DISTRO": "agentperf", "OTEL_PYTHON_CONFIGURATOR": "agentperf"},
+    ],
+)
+def test_nothing_but_the_environment(tmp_path: Path, environ: dict[str, str]) -> None:
+    ran = auto(tmp_path, **environ)
+    assert (ran.code, ran.errors) == (0, "")
+    assert "the program's own output" in ran.output
+    assert is_reported(ran)
+
+
+def test_switched_off_with_the_usual_variable(tmp_path: Path) -> None:
+    ran = auto(tmp_path, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="agentperf")
+    assert ran.code == 0
+    assert "agentperf.grade" not in ran.output
+
+
+def test_code_that_may_not_be_touched(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text("def plan(): return search() + search()\ndef search(): return 1\n")
+    program = "import theirs; print(theirs.plan())"
+    ran = auto(
+        tmp_path,
+        program,
+        OTEL_AGENTPERF_WRAP="theirs:plan=agent,theirs:search=tool",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert (ran.code, ran.errors) == (0, "")
+    assert ran.spans["invoke_agent plan"]["attributes"]["agentperf.tool.calls"] == 2
+
+
+def test_the_default_exporter_is_otlp_and_a_dead_endpoint_does_not_stop_the_program(tmp_path: Path) -> None:
+    command = str(Path(sys.executable).parent / "opentelemetry-instrument")
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    ran = run(tmp_path, PROGRAM, command, sys.executable, **environ)
+    assert ran.code == 0
+    assert "the program's own output" in ran.output
+    assert "127.0.0.1:9" in ran.errors
+
+
+def test_a_set_up_that_fails_does_not_stop_the_program(tmp_path: Path) -> None:
+    ran = auto(tmp_path, OTEL_TRACES_EXPORTER="no_such_exporter")
+    assert ran.code == 0
+    assert "the program's own output" in ran.output
+    assert "OpenTelemetry is not set up" in ran.errors
+    assert "no_such_exporter" in ran.errors
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_AGENTPERF_CONFIG": "/no/such/file.toml"},
+        {"OTEL_AGENTPERF_MAX_RUNS": "many"},
+        {"OTEL_AGENTPERF_REDACT": "(unclosed"},
+        {"OTEL_AGENTPERF_WRAP": "nonsense"},
+        {"OTEL_AGENTPERF_DISABLED_INTEGRATIONS": "nonsense"},
+    ],
+)
+def test_a_wrong_setting_is_reported_and_the_program_traced_all_the_same(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    ran = auto(tmp_path, **environ)
+    assert ran.code == 0
+    assert is_reported(ran)
+    assert ran.errors.count("otel-agentperf:") == 1, ran.errors
+
+
+def test_the_programs_exit_code_and_exception_stay(tmp_path: Path) -> None:
+    ran = auto(tmp_path, PROGRAM + "\nraise SystemExit(7)")
+    assert ran.code == 7
+    assert is_reported(ran)
+    ran = auto(tmp_path, PROGRAM + "\n1 / 0")
+    assert ran.code == 1
+    assert "ZeroDivisionError" in ran.errors
+    assert is_reported(ran)
+
+
+def test_a_program_that_also_calls_instrument_and_adds_the_processor(tmp_path: Path) -> None:
+    program = """
+        from opentelemetry import trace
+        from otel_agentperf import AgentPerfSpanProcessor, instrument
+        instrument()
+        trace.get_tracer_provider().add_span_processor(AgentPerfSpanProcessor())
+    """
+    ran = auto(tmp_path, textwrap.dedent(program) + PROGRAM)
+    assert (ran.code, ran.errors) == (0, "")
+    assert is_reported(ran)
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("opentelemetry.configuration"), reason="opentelemetry-configuration is not installed"
+)
+@pytest.mark.parametrize("processor", ["simple", "batch"])
+def test_with_a_declarative_configuration_file(tmp_path: Path, processor: str) -> None:
+    config = tmp_path / "otel.yaml"
+    config.write_text(
+        f'file_format: "1.0"\ntracer_provider:\n  processors:\n    - {processor}:\n        exporter:\n          console:\n'
+    )
+    ran = auto(tmp_path, OTEL_CONFIG_FILE=str(config))
+    assert ran.code == 0, ran.errors
+    assert is_reported(ran), ran.errors
+
+
+# --- in code ----------------------------------------------------------------------------------------------
+
+IN_CODE = """
+from opentelemetry import trace
+from opentelemetry.trace import set_tracer_provider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from otel_agentperf import instrument, uninstrument
+
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+"""
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "trace.set_tracer_provider(provider); instrument()",
+        "instrument(); trace.set_tracer_provider(provider)",
+        "instrument(); set_tracer_provider(provider)",
+        "instrument(tracer_provider=provider)",
+        "trace.set_tracer_provider(provider); instrument(); instrument(); instrument(tracer_provider=provider)",
+        "instrument(); instrument(); trace.set_tracer_provider(provider)",
+        "trace.set_tracer_provider(provider); instrument(); uninstrument(); instrument()",
+        "instrument(); uninstrument(); instrument(); trace.set_tracer_provider(provider)",
+        "instrument(); instrument(tracer_provider=provider)",
+    ],
+)
+def test_in_whatever_order(tmp_path: Path, order: str) -> None:
+    program = IN_CODE + order + "\nassert len(provider._active_span_processor._span_processors) == 2\n" + PROGRAM
+    ran = run(tmp_path, program)
+    assert (ran.code, ran.errors) == (0, "")
+    assert is_reported(ran)
+
+
+def test_uninstrumented_before_a_provider_came(tmp_path: Path) -> None:
+    program = IN_CODE + "instrument(); uninstrument(); trace.set_tracer_provider(provider)\n" + PROGRAM
+    ran = run(tmp_path, program)
+    assert (ran.code, ran.errors) == (0, "")
+    assert "agentperf.grade" not in ran.output
+    assert "execute_tool search" in ran.spans, "decorators need a provider only"
+
+
+@pytest.fixture
+def provider() -> Iterator[TracerProvider]:
+    before = {name: getattr(state, name) for name in type(state).__slots__}
+    made = TracerProvider(shutdown_on_exit=False)
+    yield made
+    uninstrument()
+    for name, value in before.items():
+        setattr(state, name, value)
+
+
+def test_the_processor_is_added_once_and_stays(provider: TracerProvider) -> None:
+    for _ in range(3):
+        instrument(tracer_provider=provider)
+        uninstrument()
+    assert _has_processor(provider)
+    assert len(provider._active_span_processor._span_processors) == 1
+
+
+def test_uninstrumenting_restores_what_was_patched(provider: TracerProvider) -> None:
+    submit = ThreadPoolExecutor.submit
+    instrument(tracer_provider=provider)
+    assert ThreadPoolExecutor.submit is not submit
+    instrument(tracer_provider=provider)
+    uninstrument()
+    uninstrument()
+    assert ThreadPoolExecutor.submit is submit
+
+
+def test_what_somebody_else_patched_since_stays(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    instrument(tracer_provider=provider)
+    ours = ThreadPoolExecutor.submit
+
+    def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return ours(self, *args, **kwargs)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", theirs)
+    uninstrument()
+    assert ThreadPoolExecutor.submit is theirs
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", ours.__wrapped__)
+
+
+def test_an_integration_can_be_left_out(provider: TracerProvider) -> None:
+    submit = ThreadPoolExecutor.submit
+    instrument(tracer_provider=provider, config=Config(disabled_integrations="threads"))
+    assert ThreadPoolExecutor.submit is submit
+
+
+def test_disabled(provider: TracerProvider) -> None:
+    submit = ThreadPoolExecutor.submit
+    instrument(tracer_provider=provider, config=Config(enabled=False))
+    assert ThreadPoolExecutor.submit is submit
+    assert not _has_processor(provider)
+
+
+def test_an_integration_that_fails_disables_itself_only(
+    provider: TracerProvider, monkeypatch: pytest.MonkeyPatch, swallow: None
+) -> None:
+    from otel_agentperf.capture import threads
+
+    original = threads.patch
+
+    def half(patches: Any) -> None:
+        original(patches)
+        raise RuntimeError("the library changed its shape")
+
+    monkeypatch.setattr(threads, "patch", half)
+    submit = ThreadPoolExecutor.submit
+    instrument(tracer_provider=provider)
+    assert ThreadPoolExecutor.submit is submit, "what it had done is undone"
+    assert _has_processor(provider)
+    assert _guard.counts == {("integration threads", "RuntimeError"): 1}
+
+
+@pytest.mark.parametrize("place", ["_config.load", "discover", "AgentPerfSpanProcessor"])
+def test_an_error_while_setting_up_does_not_reach_the_program(
+    provider: TracerProvider, monkeypatch: pytest.MonkeyPatch, swallow: None, place: str
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(f"otel_agentperf.instrumentor.{place}", broken)
+    instrument(tracer_provider=provider)
+    assert sum(_guard.counts.values()) == 1
+
+
+def test_the_settings_given_are_used(provider: TracerProvider) -> None:
+    kept = Kept()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    instrument(tracer_provider=provider, config=Config(baseline_s=1e-9, content=True))
+    with agent("a"):
+        tool(name="t")(lambda text: text)("visible")
+    call, root = kept.spans
+    assert call.attributes["gen_ai.tool.call.result"] == "visible"
+    assert root.attributes["agentperf.score.speed"] == 0.0
+
+
+def test_the_instrumentor_follows_the_contract_of_opentelemetry() -> None:
+    from opentelemetry.util._importlib_metadata import entry_points
+
+    (entry_point,) = entry_points(group="opentelemetry_instrumentor", name="agentperf")
+    assert entry_point.load() is AgentPerfInstrumentor
+    assert AgentPerfInstrumentor() is AgentPerfInstrumentor()
+    assert AgentPerfInstrumentor().instrumentation_dependencies() == ()
+
+
+def test_importing_the_package_imports_next_to_nothing(tmp_path: Path) -> None:
+    program = "import sys, otel_agentperf; print(sorted(name for name in sys.modules if 'opentelemetry' in name))"
+    assert run(tmp_path, program).output == "[]\n"
+
+
+def test_every_public_name_can_be_imported_and_a_wrong_one_says_so() -> None:
+    import otel_agentperf
+
+    for name in otel_agentperf.__all__:
+        assert getattr(otel_agentperf, name)
+        assert name in dir(otel_agentperf)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = otel_agentperf.nonsense

@@ -1,0 +1,333 @@
+"""What a run's end records, and the plugin's own numbers, read back through the SDK's metric reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import Status, StatusCode, set_span_in_context
+
+from _recording import Recording, recording
+from otel_agentperf import AgentPerfSpanProcessor, _guard, agent, tool
+from otel_agentperf._config import Config
+from otel_agentperf.capture import counts
+from otel_agentperf.capture.tracing import SCOPE
+from otel_agentperf.metrics import Labels
+from otel_agentperf.model import CacheCounts
+
+START = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+class Measured:
+    """A provider whose runs are recorded by a reader of its own."""
+
+    def __init__(self, recorded: Recording, reader: InMemoryMetricReader) -> None:
+        self.recorded = recorded
+        self.reader = reader
+        self.tracer = recorded.provider.get_tracer(SCOPE)
+
+    def span(
+        self, name: str, seconds: float, attributes: dict[str, Any], parent: Any = None, at: float = 0, error: str = ""
+    ) -> None:
+        span = self.begin(name, attributes, parent, at)
+        if error:
+            span.set_attribute("error.type", error)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(START + int((at + seconds) * SECOND))
+
+    def begin(self, name: str, attributes: dict[str, Any], parent: Any = None, at: float = 0) -> Any:
+        context = set_span_in_context(parent) if parent is not None else None
+        return self.tracer.start_span(name, context, attributes=attributes, start_time=START + int(at * SECOND))
+
+    def points(self, name: str) -> list[tuple[dict[str, Any], Any]]:
+        """(labels, data point) of a metric."""
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        return [
+            (dict(point.attributes), point)
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        ]
+
+    def only(self, name: str) -> tuple[dict[str, Any], Any]:
+        (point,) = self.points(name)
+        return point
+
+    def units(self) -> dict[str, str]:
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        return {
+            metric.name: metric.unit
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+
+@pytest.fixture
+def measured() -> Iterator[Measured]:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    with recording(AgentPerfSpanProcessor(meter_provider=meters)) as recorded:
+        yield Measured(recorded, reader)
+    meters.shutdown()
+
+
+AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}
+TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search"}
+LLM = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "gpt",
+    "gen_ai.usage.input_tokens": 1_000,
+    "gen_ai.usage.output_tokens": 50,
+    "gen_ai.response.time_to_first_chunk": 0.25,
+}
+
+
+def a_run(measured: Measured) -> None:
+    root = measured.begin("invoke_agent planner", AGENT)
+    measured.span("chat gpt", 1.0, LLM, root)
+    for number in range(3):
+        arguments = {"agentperf.args.hash": "a", "agentperf.result.hash": "r"}
+        measured.span("execute_tool search", 0.5, {**TOOL, **arguments}, root, at=1 + number / 2)
+    measured.span("execute_tool search", 0.5, TOOL, root, at=2.5, error="TimeoutError")
+    root.end(START + 3 * SECOND)
+
+
+def test_the_calls_of_a_run(measured: Measured) -> None:
+    a_run(measured)
+    labels, agents = measured.only("gen_ai.invoke_agent.duration")
+    assert labels == {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}
+    assert (agents.count, agents.sum) == (1, 3.0)
+
+    tools = {labels.get("error.type"): point for labels, point in measured.points("gen_ai.execute_tool.duration")}
+    assert {error: (point.count, point.sum) for error, point in tools.items()} == {
+        None: (3, 1.5),
+        "TimeoutError": (1, 0.5),
+    }
+    assert dict(tools[None].attributes) == {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search"}
+
+    labels, models = measured.only("gen_ai.client.operation.duration")
+    assert labels == {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt"}
+    assert (models.count, models.sum) == (1, 1.0)
+    assert models.explicit_bounds[:3] == (0.01, 0.02, 0.04)
+
+    tokens = {labels["gen_ai.token.type"]: point.sum for labels, point in measured.points("gen_ai.client.token.usage")}
+    assert tokens == {"input": 1_000, "output": 50}
+    _, first_chunk = measured.only("gen_ai.client.operation.time_to_first_chunk")
+    assert first_chunk.sum == 0.25
+
+
+def test_the_report_of_a_run(measured: Measured) -> None:
+    a_run(measured)
+    root = measured.recorded.one("invoke_agent planner").attributes or {}
+    labels, score = measured.only("agentperf.run.score")
+    assert labels == {"gen_ai.agent.name": "planner"}
+    assert (score.count, score.sum) == (1, root["agentperf.score"])
+    assert measured.only("agentperf.run.efficiency")[1].sum == root["agentperf.efficiency"]
+    kinds = {labels["kind"]: (labels, point) for labels, point in measured.points("agentperf.bottlenecks")}
+    assert set(kinds) == set(root["agentperf.bottleneck.kinds"])
+    labels, duplicates = kinds["duplicate_calls"]
+    assert set(labels) == {"kind", "severity"}
+    assert duplicates.value == 1
+    saving = {labels["kind"]: point for labels, point in measured.points("agentperf.bottleneck.saving")}
+    assert saving["duplicate_calls"].sum == pytest.approx(1.0)
+
+
+def test_caches(measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "_sources", [])
+    given = [[CacheCounts("embeddings", 10, 8, hit_s=0.001, miss_s=0.101)]]
+    root = measured.begin("invoke_agent planner", AGENT)
+    counts.register(lambda: given.pop() if given else [])
+    root.end(START + SECOND)
+    lookups = {labels["hit"]: (labels, point.value) for labels, point in measured.points("agentperf.cache.lookups")}
+    assert lookups == {
+        True: ({"cache": "embeddings", "hit": True}, 8),
+        False: ({"cache": "embeddings", "hit": False}, 2),
+    }
+    labels, saved = measured.only("agentperf.cache.time_saved")
+    assert labels == {"cache": "embeddings"}
+    assert saved.value == pytest.approx(0.8)
+
+
+def test_the_calls_of_other_instrumentations_are_theirs_to_record(measured: Measured) -> None:
+    foreign = measured.recorded.provider.get_tracer("somebody.else")
+    foreign.start_span("invoke_agent x", attributes=AGENT).end()
+    assert not measured.points("gen_ai.invoke_agent.duration")
+    assert measured.points("agentperf.run.score")
+
+
+def test_running_agents(measured: Measured) -> None:
+    with agent("a"), agent("b"):
+        assert measured.only("agentperf.agents.active")[1].value == 2
+    assert measured.only("agentperf.agents.active")[1].value == 0
+    late = measured.tracer.start_span("late")
+    late.set_attribute("gen_ai.operation.name", "invoke_agent")
+    late.end()
+    assert measured.only("agentperf.agents.active")[1].value == 0
+
+
+def test_the_plugins_own_numbers(measured: Measured, swallow: None) -> None:
+    with agent("a"):
+        span = measured.tracer.start_span("open")
+    span.end()
+    _guard.swallowed("some place", ValueError())
+    _guard.swallowed("some place", ValueError())
+    assert 0 < measured.only("agentperf.self.time")[1].value < 1
+    labels, dropped = measured.only("agentperf.self.dropped")
+    assert (labels, dropped.value) == ({"reason": "late"}, 1)
+    labels, errors = measured.only("agentperf.self.errors")
+    assert (labels, errors.value) == ({"place": "some place", "error.type": "ValueError"}, 2)
+
+
+def test_units(measured: Measured, swallow: None) -> None:
+    a_run(measured)
+    units = measured.units()
+    assert units["gen_ai.client.token.usage"] == "{token}"
+    for name, unit in units.items():
+        if name.endswith((".duration", ".time", ".saving", "first_chunk")):
+            assert unit == "s", name
+
+
+# --- labels -----------------------------------------------------------------------------------------------
+
+
+def test_100_000_tool_names_make_a_bounded_number_of_series() -> None:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    with recording(AgentPerfSpanProcessor(Config(max_spans=200_000), meters)) as recorded:
+        measured = Measured(recorded, reader)
+        for run in range(10):
+            root = measured.begin(f"invoke_agent {run}", AGENT)
+            for number in range(300):
+                measured.span("t", 0.1, {**TOOL, "gen_ai.tool.name": f"tool {run} {number}"}, root)
+            root.end(START + SECOND)
+        points = measured.points("gen_ai.execute_tool.duration")
+        assert len(points) == 201
+        other = next(point for labels, point in points if labels["gen_ai.tool.name"] == "_OTHER")
+        assert other.count == 3_000 - 200
+    labels = Labels()
+    for number in range(100_000):
+        labels.bounded("tool", f"tool {number}")
+    assert len(labels._seen["tool"]) == 200
+    assert labels.bounded("tool", "tool 5") == "tool 5"
+    assert labels.bounded("tool", "tool 5000") == "_OTHER"
+    assert labels.bounded("agent", "tool 5000") == "tool 5000"
+
+
+def test_error_types_are_bounded_too(measured: Measured) -> None:
+    root = measured.begin("invoke_agent planner", AGENT)
+    for number in range(300):
+        measured.span("t", 0.1, TOOL, root, error=f"Error{number}")
+    root.end(START + SECOND)
+    assert len(measured.points("gen_ai.execute_tool.duration")) == 201
+
+
+def test_no_label_but_the_allowed_ones(measured: Measured) -> None:
+    @tool
+    def search(session_id: str) -> str:
+        return session_id
+
+    with agent("planner") as run:
+        run.set("user.id", "u-1")
+        for number in range(4):
+            search(f"session-{number}")
+    text = (measured.reader.get_metrics_data() or _missing()).to_json()
+    labels = {
+        key
+        for resource in json.loads(text)["resource_metrics"]
+        for scope in resource["scope_metrics"]
+        for metric in scope["metrics"]
+        for point in metric["data"]["data_points"]
+        for key in point["attributes"]
+    }
+    assert labels <= {
+        "gen_ai.operation.name", "gen_ai.agent.name", "gen_ai.tool.name", "gen_ai.request.model", "gen_ai.token.type",
+        "error.type", "kind", "severity", "cache", "hit", "reason", "place",
+    }  # fmt: skip
+    for value in ("session", "u-1"):
+        assert value not in text
+
+
+def _missing() -> Any:
+    raise AssertionError("no metrics")
+
+
+# --- locks ------------------------------------------------------------------------------------------------
+
+
+def test_a_report_made_while_recording_on_the_same_thread_is_recorded_afterwards(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal handler's would be: the SDK's locks are not re-entrant."""
+    from otel_agentperf.metrics import Metrics
+
+    original: Callable[..., None] = Metrics._record_findings
+    depth = 0
+
+    def interrupted(self: Metrics, report: Any) -> None:
+        nonlocal depth
+        depth += 1
+        assert depth == 1, "recording inside recording"
+        if report.root.operation == "outer":
+            with agent("handler"):
+                pass
+        original(self, report)
+        depth -= 1
+
+    monkeypatch.setattr(Metrics, "_record_findings", interrupted)
+    with agent("outer"):
+        pass
+    assert {labels["gen_ai.agent.name"] for labels, _ in measured.points("agentperf.run.score")} == {"outer", "handler"}
+
+
+def test_an_error_while_recording_is_swallowed_and_the_next_run_is_recorded(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch, swallow: None
+) -> None:
+    from otel_agentperf.metrics import Metrics
+
+    def broken(self: Metrics, report: Any) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Metrics, "_record_caches", broken)
+        with agent("a"):
+            pass
+    with agent("b"):
+        pass
+    assert {labels["gen_ai.agent.name"] for labels, _ in measured.points("agentperf.run.score")} == {"a", "b"}
+    assert _guard.counts == {("metrics.record", "RuntimeError"): 1}
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_another_thread_records_can_record(measured: Measured) -> None:
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            with agent("busy"):
+                pass
+
+    worker = threading.Thread(target=busy)
+    worker.start()
+    try:
+        for _ in range(30):
+            child = os.fork()
+            if child == 0:
+                with agent("child"):
+                    pass
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        worker.join()
