@@ -183,9 +183,8 @@ def test_a_program_that_also_calls_instrument_and_adds_the_processor(tmp_path: P
 @pytest.mark.parametrize("processor", ["simple", "batch"])
 def test_with_a_declarative_configuration_file(tmp_path: Path, processor: str) -> None:
     config = tmp_path / "otel.yaml"
-    config.write_text(
-        f'file_format: "1.0"\ntracer_provider:\n  processors:\n    - {processor}:\n        exporter:\n          console:\n'
-    )
+    exporter = f"{processor}:\n        exporter:\n          console:\n"
+    config.write_text(f'file_format: "1.0"\ntracer_provider:\n  processors:\n    - {exporter}')
     ran = auto(tmp_path, OTEL_CONFIG_FILE=str(config))
     assert ran.code == 0, ran.errors
     assert is_reported(ran), ran.errors
@@ -262,19 +261,22 @@ def test_uninstrumenting_restores_what_was_patched(provider: TracerProvider) -> 
     assert ThreadPoolExecutor.submit is submit
 
 
-def test_what_somebody_else_patched_since_stays(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_somebody_else_patched_since_stays(provider: TracerProvider) -> None:
+    original = ThreadPoolExecutor.submit
     instrument(tracer_provider=provider)
     ours = ThreadPoolExecutor.submit
 
     def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
         return ours(self, *args, **kwargs)
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", theirs)
-    uninstrument()
-    assert ThreadPoolExecutor.submit is theirs
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(abs, -1).result() == 1
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", ours.__wrapped__)
+    ThreadPoolExecutor.submit = theirs  # type: ignore[method-assign]
+    try:
+        uninstrument()
+        assert ThreadPoolExecutor.submit is theirs
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(abs, -1).result() == 1
+    finally:
+        ThreadPoolExecutor.submit = original  # type: ignore[method-assign]
 
 
 def test_an_integration_can_be_left_out(provider: TracerProvider) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .. import _semconv as names
-from .._visible import visible_text
 from ..model import Kind, SpanRecord, Tokens
-from . import templates
+from . import content, templates
 from .measurements import (
     cache_counts,
     cache_lookup,
@@ -110,25 +109,6 @@ _PREFIXES: dict[Kind, tuple[str, ...]] = {
     "mcp": ("MCP send tools/call ", "tools/call ", "MCP send "),
 }
 
-_ARGUMENT_KEYS: dict[Kind, tuple[str, ...]] = {
-    "llm": (names.GEN_AI_INPUT_MESSAGES, "input.value", "traceloop.entity.input"),
-}
-_CALL_ARGUMENT_KEYS = (
-    names.GEN_AI_TOOL_CALL_ARGUMENTS,
-    "tool_arguments",
-    "input.value",
-    "traceloop.entity.input",
-    "gen_ai.prompt",
-)
-_RESULT_KEYS = (
-    names.GEN_AI_TOOL_CALL_RESULT,
-    names.GEN_AI_OUTPUT_MESSAGES,
-    "tool_response",
-    "output.value",
-    "traceloop.entity.output",
-    "gen_ai.completion",
-)
-
 _HANDOFF_SCOPES = {"(merged": "gcp.vertex.agent", "transfer_to_agent": "gcp.vertex.agent"}
 _PSEUDO_TOOLS = _HANDOFF_SCOPES | {"final_answer": "smolagents", "finish": "dspy"}
 
@@ -143,10 +123,10 @@ def classify(raw: RawSpan) -> SpanRecord:
     else:
         operation = _operation(kind, raw)
         mutating = kind == "tool" and templates.is_mutating_name(operation)
-        args_text = visible_text(first(attributes, _ARGUMENT_KEYS.get(kind, _CALL_ARGUMENT_KEYS)))
+        args_text = content.arguments_text(kind, attributes)
         args = text(attributes.get(names.ARGS_HASH)) or args_text
     cache = cache_lookup(attributes) if kind == "cache" else None
-    result_text = visible_text(first(attributes, _RESULT_KEYS))
+    result_text = content.result_text(kind, attributes)
     return SpanRecord(
         trace_id=raw.trace_id,
         span_id=raw.span_id,
@@ -166,9 +146,11 @@ def classify(raw: RawSpan) -> SpanRecord:
         args_text=args_text,
         result=text(attributes.get(names.RESULT_HASH)) or result_text,
         result_text=result_text,
-        result_size=number(attributes.get(names.RESULT_SIZE)),
+        result_size=content.result_size(attributes),
         depends_on=strings(attributes.get(names.DEPENDS_ON)),
         asked=names.GEN_AI_TOOL_CALL_ID in attributes,
+        asks=content.asks(attributes) if kind == "llm" else None,
+        chain=kind == "other" and _is_chain(attributes),
         cpu_ns=nanoseconds(attributes.get(names.CPU_TIME)),
         first_chunk_s=first_chunk_s(attributes) if kind == "llm" else None,
         tokens=tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else Tokens(),
@@ -180,15 +162,23 @@ def classify(raw: RawSpan) -> SpanRecord:
 
 
 def looks_like_agent(name: str, attributes: Attributes) -> bool:
-    """A cheap look at a span that has just started: is it surely an agent or a workflow?"""
+    """A cheap look at a span that has just started: is it an agent, a workflow, or a chain (which is a workflow
+    where nothing of the kind is above it)?"""
     operation = attributes.get(names.GEN_AI_OPERATION_NAME)
     if operation is not None:
         return _OPERATIONS.get(operation) in ("agent", "workflow")
     return (
         attributes.get("openinference.span.kind") == "AGENT"
         or attributes.get("traceloop.span.kind") in ("agent", "workflow")
+        or _is_chain(attributes)
         or name.startswith("invoke_agent ")
     )
+
+
+def _is_chain(attributes: Attributes) -> bool:
+    """OpenInference's and LangSmith's word for an agent, a graph, a node of it, or a pipeline alike."""
+    chain = attributes.get("openinference.span.kind") == "CHAIN" or attributes.get("langsmith.span.kind") == "chain"
+    return chain and names.GEN_AI_OPERATION_NAME not in attributes
 
 
 def _kind(raw: RawSpan) -> Kind:

@@ -3,16 +3,17 @@
 An LLM span around LLM spans (a framework's around its client's) is not a call of its own: the innermost
 counts, and so do its tokens. A tool, agent or workflow span inside one of the same name, made by another
 instrumentation, is the same call seen twice: the outer one counts. But a tool span around several is what
-tries again, and they are the calls. Same name and same instrumentation is recursion and stays.
+tries again, and they are the calls. Same name and same instrumentation is recursion and stays, except for an agent that
+does nothing but run an agent of its name: OpenLLMetry traces LangGraph's agents so.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..model import Kind, SpanRecord, Tokens
+from ..model import RUN_KINDS, Kind, SpanRecord, Tokens
 
 _NAMED: frozenset[Kind] = frozenset({"tool", "agent", "workflow"})
 _MODEL: frozenset[Kind] = frozenset({"llm", "embedding"})
@@ -46,8 +47,9 @@ def deduplicate(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
 def _doubles(spans: Sequence[SpanRecord]) -> Doubles:
     inside: dict[str, list[SpanRecord]] = {}
     outer_spans: list[SpanRecord] = []
+    siblings = Counter(span.parent_id for span in spans)
     for span, outer in _with_enclosing_call(spans):
-        if outer is not None and _same_call(outer, span):
+        if outer is not None and _same_call(outer, span, siblings[outer.span_id]):
             if outer.span_id not in inside:
                 outer_spans.append(outer)
             inside.setdefault(outer.span_id, []).append(span)
@@ -69,10 +71,12 @@ def _with_enclosing_call(spans: Sequence[SpanRecord]) -> Iterator[tuple[SpanReco
         stack.extend((child, nearest) for child in children.get(span.span_id, ()))
 
 
-def _same_call(outer: SpanRecord, inner: SpanRecord) -> bool:
-    if outer.kind != inner.kind:
-        return False
-    return outer.kind in _MODEL or (outer.operation == inner.operation and outer.scope != inner.scope)
+def _same_call(outer: SpanRecord, inner: SpanRecord, children: int) -> bool:
+    """`children`: how many the outer span has."""
+    if outer.kind in _MODEL or outer.kind != inner.kind or outer.operation != inner.operation:
+        return outer.kind == inner.kind and outer.kind in _MODEL
+    is_only_step = outer.kind in RUN_KINDS and children == 1 and inner.parent_id == outer.span_id
+    return outer.scope != inner.scope or is_only_step
 
 
 def _hand_down_tokens(doubles: Doubles, known: dict[str, SpanRecord]) -> None:

@@ -11,8 +11,12 @@ from ..model import RUN_KINDS, AgentRun, SpanRecord
 from .critical_path import critical_path, critical_times
 from .deduplicate import deduplicate
 from .self_time import self_times
+from .settle import settle
+from .workflows import with_workflows
 
 Children = Mapping[str, Sequence[SpanRecord]]
+Local = Mapping[str, SpanRecord]
+"""the spans of one process in a trace, by span id"""
 
 
 def find_runs(spans: Iterable[SpanRecord], thresholds: Mapping[str, float] | None = None) -> list[AgentRun]:
@@ -21,12 +25,7 @@ def find_runs(spans: Iterable[SpanRecord], thresholds: Mapping[str, float] | Non
     traces: dict[str, dict[str, dict[str, SpanRecord]]] = defaultdict(lambda: defaultdict(dict))
     for span in spans:
         traces[span.trace_id][span.process].setdefault(span.span_id, span)
-    runs: list[AgentRun] = []
-    for processes in traces.values():
-        has_agent = any(span.kind in RUN_KINDS for local in processes.values() for span in local.values())
-        of_trace = {span_id for local in processes.values() for span_id in local}
-        for local in processes.values():
-            runs.extend(_runs_of_process(local, of_trace, has_agent, thresholds or {}))
+    runs = (run for processes in traces.values() for run in _runs_of_trace(list(processes.values()), thresholds or {}))
     return sorted(runs, key=lambda run: (run.root.start_ns, run.root.trace_id, run.root.span_id))
 
 
@@ -35,9 +34,11 @@ def build_run(
     spans: Iterable[SpanRecord],
     thresholds: Mapping[str, float] | None = None,
     incomplete: bool = False,
+    callers: frozenset[str] = frozenset(),
 ) -> AgentRun:
-    """The run of `root` with those of `spans` that are below it, doubles removed and times computed."""
-    reached = _reachable(root, _by_parent(spans))
+    """The run of `root` with those of `spans` that are below it, doubles removed and times computed. `callers`:
+    see `AgentRun`."""
+    reached = settle(list(_reachable(root, _by_parent(spans))), root)
     kept = deduplicate(sorted(reached, key=lambda span: (span.start_ns, span is not root, -span.end_ns, span.span_id)))
     root = next(span for span in kept if span.span_id == root.span_id)
     children = {parent: tuple(below) for parent, below in _by_parent(span for span in kept if span is not root).items()}
@@ -51,6 +52,7 @@ def build_run(
         self_ns=self_times(kept, children),
         incomplete=incomplete or root.incomplete,
         thresholds=thresholds or {},
+        callers=callers,
     )
 
 
@@ -74,21 +76,48 @@ def _reachable(root: SpanRecord, children: Children) -> Iterator[SpanRecord]:
                 stack.append(child)
 
 
-def _runs_of_process(
-    local: Mapping[str, SpanRecord], of_trace: Container[str], has_agent: bool, thresholds: Mapping[str, float]
-) -> Iterator[AgentRun]:
-    children = _by_parent(local.values())
-    tops = list(_tops(local, children))
-    orphans = [span for span in tops if _is_orphan(span, of_trace) and span.kind not in RUN_KINDS]
-    roots = list(_outermost_agents(tops, children)) if has_agent else _without(tops, orphans)
-    if not roots and not has_agent:
-        roots, orphans = tops, []
-    adopted = _adopted(roots, orphans)
-    for root in roots:
-        spans = [*_reachable(root, children), *(_under(root, span) for span in adopted[root.span_id])]
-        for span in adopted[root.span_id]:
-            spans.extend(below for below in _reachable(span, children) if below is not span)
-        yield build_run(root, spans, thresholds, incomplete=bool(adopted[root.span_id]))
+def _runs_of_trace(processes: Sequence[Local], thresholds: Mapping[str, float]) -> Iterator[AgentRun]:
+    processes = [with_workflows(local, _by_parent(local.values())) for local in processes]
+    has_agent = any(span.kind in RUN_KINDS for local in processes for span in local.values())
+    of_trace = {span_id for local in processes for span_id in local}
+    heaps = [_Heap(local, of_trace, has_agent) for local in processes]
+    callers = frozenset(caller for heap in heaps if has_agent for caller in heap.callers())
+    for heap in heaps:
+        yield from heap.runs(thresholds, callers)
+
+
+class _Heap:
+    """The spans of one process in a trace, with the roots of the runs among them."""
+
+    def __init__(self, local: Local, of_trace: Container[str], has_agent: bool) -> None:
+        self._local = local
+        self._children = _by_parent(local.values())
+        tops = list(_tops(local, self._children))
+        orphans = [span for span in tops if _is_orphan(span, of_trace) and span.kind not in RUN_KINDS]
+        roots = list(_outermost_agents(tops, self._children)) if has_agent else _without(tops, orphans)
+        if not roots and not has_agent:
+            roots, orphans = tops, []
+        self._roots = roots
+        self._adopted = _adopted(roots, orphans)
+
+    def runs(self, thresholds: Mapping[str, float], callers: frozenset[str]) -> Iterator[AgentRun]:
+        for root in self._roots:
+            adopted = self._adopted[root.span_id]
+            spans = [*_reachable(root, self._children), *(_under(root, span) for span in adopted)]
+            for span in adopted:
+                spans.extend(below for below in _reachable(span, self._children) if below is not span)
+            yield build_run(root, spans, thresholds, incomplete=bool(adopted), callers=callers)
+
+    def callers(self) -> Iterator[str]:
+        """The spans, of other processes, below which the runs are."""
+        seen: set[str] = set()
+        for span in self._roots:
+            while span.span_id not in seen:
+                seen.add(span.span_id)
+                parent = None if span.remote_parent else self._local.get(span.parent_id or "")
+                if parent is None and span.parent_id:
+                    yield span.parent_id
+                span = parent or span
 
 
 def _tops(local: Mapping[str, SpanRecord], children: Children) -> Iterator[SpanRecord]:

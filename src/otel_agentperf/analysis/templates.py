@@ -33,6 +33,11 @@ _WRITES = re.compile(
     r"|\s*with\b.*\b(?:insert\s+into|update|delete\s+from|merge\s+into)\s",
     re.IGNORECASE | re.DOTALL,
 )
+_LOCKS = re.compile(
+    r"\b(?:(?:nextval|setval|pg_(?:try_)?advisory_\w+|get_lock|release_lock)\s*\(|for\s+(?:no\s+key\s+)?update\b|skip\s+locked\b)",
+    re.IGNORECASE,
+)
+"""what changes something inside a SELECT: the next number of a sequence, a lock, the next job of a queue"""
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _IDENTIFIER = re.compile(
     r"\d+|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f-]{4,}|(?=[\w-]*\d)[\w-]{12,}"
@@ -69,7 +74,7 @@ def db_call(name: str, attributes: Attributes) -> Call:
     told = attributes.get("db.query.summary") or f"{verb} {attributes.get('db.collection.name', '')}".strip()
     template = sql_template(text) or told or name
     args = _query_values(text, attributes)
-    return Call(template, mutating, args, args)
+    return Call(template, mutating or bool(_LOCKS.search(template)), args, args)
 
 
 def sql_template(text: str) -> str:
