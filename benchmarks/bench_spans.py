@@ -12,6 +12,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -25,13 +26,6 @@ from otel_agentperf.capture.tracing import state
 
 CALLS, ROUNDS = 400, 60
 RESULT = {"city": "Oslo", "celsius": 4}
-
-
-class Collect(SpanProcessor):
-    """Keeps the records of the last run, to analyse them again."""
-
-    def __init__(self, processor: AgentPerfSpanProcessor) -> None:
-        self.processor = processor
 
 
 def provider(*processors: SpanProcessor, sampled: bool = True) -> TracerProvider:
@@ -70,20 +64,19 @@ def bare(tracer: Any) -> Callable[[], None]:
     return call
 
 
-def batch(call: Callable[[], object], made: TracerProvider) -> Callable[[], float]:
-    """Seconds a call, inside a run whose own end is not counted."""
+def batch(call: Callable[[], object], made: TracerProvider, calls: int = CALLS) -> Callable[[], float]:
+    """Seconds a call, inside runs of so many calls whose own ends are not counted."""
+
+    @agent(name="bench")
+    def inside() -> float:
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return time.perf_counter() - started
 
     def run() -> float:
         state.use(made)
-
-        @agent(name="bench")
-        def inside() -> float:
-            started = time.perf_counter()
-            for _ in range(CALLS):
-                call()
-            return (time.perf_counter() - started) / CALLS
-
-        return inside()
+        return sum(inside() for _ in range(CALLS // calls)) / CALLS
 
     return run
 
@@ -133,14 +126,20 @@ def print_calls() -> None:
     off = provider(AgentPerfSpanProcessor(), sampled=False)
     tracer, off_tracer = plain.get_tracer("bench"), off.get_tracer("bench")
 
+    days = count()
+
     def call() -> None:
         traced("Oslo", days=3)
+
+    def other_call() -> None:
+        traced("Bergen", days=next(days))
 
     medians = measure(
         {
             "bare SDK span": batch(bare(tracer), plain),
             "@tool, no processor": batch(call, plain),
             "@tool, with the processor": batch(call, watched),
+            "@tool, the first ten of a run": batch(other_call, watched, 10),
             "bare SDK span, async": batch_async(plain, False, tracer),
             "@tool, async, with the processor": batch_async(watched, True, tracer),
             "bare SDK span, unsampled": batch(bare(off_tracer), off),
@@ -153,6 +152,16 @@ def print_calls() -> None:
         if name.startswith("bare"):
             base = median
         print(f"{name:36}{median * 1e6:8.1f}{median / base:8.2f}")
+
+
+def timed(function: Callable[..., Any], seconds: list[float], results: list[Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        started = time.perf_counter()
+        results.append(function(*args))
+        seconds.append(time.perf_counter() - started)
+        return results[-1]
+
+    return call
 
 
 def print_analysis() -> None:
@@ -171,16 +180,7 @@ def print_analysis() -> None:
                 for number in range(calls):
                     traced("Oslo", number)
 
-            original = processor._report
-
-            def timed(*args: Any, original: Any = original) -> Any:
-                started = time.perf_counter()
-                report = original(*args)
-                seconds.append(time.perf_counter() - started)
-                reports.append(report)
-                return report
-
-            processor._report = timed  # type: ignore[method-assign]
+            processor._report = timed(processor._report, seconds, reports)  # type: ignore[method-assign]
             run()
             started = time.perf_counter()
             analyze(find_runs(reports[-1].run.spans)[0])

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from otel_agentperf._config import Config
+from otel_agentperf.capture.dependence import Siblings
 from otel_agentperf.capture.tracing import state
 
 
@@ -76,6 +77,7 @@ def recording(
         provider.add_span_processor(processor)
     state.use(provider)
     state.configure(config or Config())
+    state.siblings = Siblings()
     try:
         yield Recording(provider, kept)
     finally:

@@ -72,7 +72,23 @@ def test_thinking_is_everything_above_a_model_call():
 
 def test_a_turn_is_a_model_call_and_the_steps_around_it():
     found = run()
-    assert operations(found, found.turns) == ["gpt", "gpt", "gpt", "m", "n"]
+    assert operations(found, found.turn_asks) == ["gpt", "gpt", "gpt", "m", "n"]
+
+
+def test_what_a_turn_asks_for_is_what_its_last_model_call_asks_for():
+    def asks(*names):
+        parts = [{"type": "tool_call", "name": name} for name in names]
+        return llm(1.0, result=[{"role": "assistant", "parts": parts}])
+
+    found = run_of(agent("a", node("n", asks("x"), node("m", asks("y", "z"))), llm(1.0)))
+    assert [found.turn_asks[member.span_id] for member in found.spans if member.span_id in found.turn_asks] == [
+        ("y", "z"),
+        ("x",),
+        ("y", "z"),
+        ("y", "z"),
+        None,
+    ]
+    assert [turn.operation for turn in found.turns[found.root.span_id]] == ["n", "gpt"]
 
 
 def test_turn_bounds():

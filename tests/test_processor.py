@@ -30,6 +30,7 @@ from opentelemetry.trace import (
 from _recording import Kept, Recording, attributes
 from otel_agentperf import AgentPerfSpanProcessor, agent, on_report, tool
 from otel_agentperf._config import Config
+from otel_agentperf.capture.dependence import Siblings
 from otel_agentperf.capture.tracing import state
 from otel_agentperf.model import Report
 from otel_agentperf.processor import off_report
@@ -65,6 +66,7 @@ def made() -> Iterator[Callable[..., Recording]]:
             provider.add_span_processor(processor)
         state.use(provider)
         state.configure(Config())
+        state.siblings = Siblings()
         return Recording(provider, kept)
 
     yield make
@@ -472,12 +474,11 @@ def test_a_failed_run(recorded: Recording, tracer: Tracer, reports: list[Report]
 
 def test_live_and_offline_agree(recorded: Recording, tracer: Tracer, reports: list[Report]) -> None:
     from otel_agentperf import analyze
-    from otel_agentperf.analysis.classify import classify
     from otel_agentperf.analysis.runs import find_runs
-    from otel_agentperf.processor import _raw
+    from otel_agentperf.processor import _Ended
 
     genai_run(recorded)
-    (offline,) = [analyze(run) for run in find_runs(classify(_raw(span)) for span in recorded.spans)]
+    (offline,) = [analyze(run) for run in find_runs(_Ended.of(span).classified() for span in recorded.spans)]
     (live,) = reports
     assert offline.score == pytest.approx(live.score)
     assert offline.score_parts == live.score_parts

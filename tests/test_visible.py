@@ -67,6 +67,44 @@ def test_spelling_does_not_matter(value):
     assert spelled == visible_text(dict(reversed(value.items())))
 
 
+# As OpenInference and OpenLLMetry record LangChain's tools; see tests/analysis/data/README.md.
+MESSAGE = {"type": "tool", "data": {"content": "sunny", "id": None, "tool_call_id": "call_1"}}
+CALLBACK = {
+    "input_str": "{'city': 'Oslo'}",
+    "tags": ["seq:step:1"],
+    "metadata": {"langgraph_step": 2},
+    "inputs": {"city": "Oslo"},
+    "kwargs": {"tool_call_id": "call_1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "content"),
+    [
+        (MESSAGE, {"type": "tool", "data": {"content": "sunny"}}),
+        (CALLBACK, {"city": "Oslo"}),
+        ({**CALLBACK, "inputs": None}, "{'city': 'Oslo'}"),
+        ({"output": MESSAGE, "kwargs": {"tags": []}}, {"type": "tool", "data": {"content": "sunny"}}),
+        ({"outputs": [MESSAGE], "kwargs": {"tags": []}}, [{"type": "tool", "data": {"content": "sunny"}}]),
+    ],
+)
+def test_what_a_framework_adds_to_each_call_is_left_out(value, content):
+    assert visible_text(json.dumps(value)) == visible_text(content if isinstance(content, str) else json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"id": "user-7", "tags": ["x"]},
+        {"output": "x", "kwargs": {"mode": "fast"}, "tags": 1},
+        {"output": "x", "kwargs": "tags"},
+        {"inputs": {"city": "Oslo"}, "metadata": {"step": 1}},
+    ],
+)
+def test_what_only_looks_like_it_stays(value):
+    assert json.loads(visible_text(json.dumps(value)) or "") == value
+
+
 DEPENDS = [
     ('{"id":"user-77"}', '{"id":"user-77"}', None),
     ('{"a":{"b":["user-77"]}}', '{"rows":[{"id":"user-77"}]}', None),

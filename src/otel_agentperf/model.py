@@ -198,8 +198,18 @@ class AgentRun:
         owner: dict[str, str] = {}
         for span in self.walk():
             above = owner.get(span.parent_id or "", self.root.span_id)
-            owner[span.span_id] = span.span_id if span.kind in RUN_KINDS else above
+            owner[span.span_id] = span.span_id if span.kind in RUN_KINDS or self._is_inner_agent(span) else above
         return owner
+
+    def _is_inner_agent(self, span: SpanRecord) -> bool:
+        """A chain that takes several turns and, in other steps, calls tools: a graph inside the graph, not a node of
+        it, nor one cycle of a loop."""
+        if not (span.chain and len(self.turns.get(span.span_id, ())) > 1):
+            return False
+        others = (step for step in self.children[span.span_id] if step.span_id not in self.turn_asks)
+        return any(
+            call.kind == "tool" for step in others for call in chain([step], self.children.get(step.span_id, ()))
+        )
 
     @cached_property
     def thinking(self) -> frozenset[str]:
@@ -236,7 +246,9 @@ class AgentRun:
     @cached_property
     def turn_bounds(self) -> Mapping[str, tuple[int, int]]:
         """By parent's span id: when the first turn below it had ended, and when the last one started."""
-        return {parent: (min(turn.end_ns for turn in turns), turns[-1].start_ns) for parent, turns in self.turns.items()}
+        return {
+            parent: (min(turn.end_ns for turn in turns), turns[-1].start_ns) for parent, turns in self.turns.items()
+        }
 
     def walk(self, top: SpanRecord | None = None) -> Iterator[SpanRecord]:
         """`top` (or the root) and all below it, parents before children."""

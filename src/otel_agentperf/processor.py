@@ -9,15 +9,18 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
+    SpanKind,
+    Status,
     StatusCode,
     TracerProvider,
     format_span_id,
@@ -141,12 +144,12 @@ class AgentPerfSpanProcessor(SpanProcessor):
     def _end(self, span: ReadableSpan) -> Report | None:
         context = span.get_span_context()
         assert context is not None
-        scope = span.instrumentation_scope
-        own = scope is not None and scope.name == SCOPE
+        record: _Ended | SpanRecord = _Ended.of(span)
         # Our own spans' attributes are small; others' may hold megabytes that must not be kept until the run ends.
-        bucket = self._buffer.ended(context.trace_id, context.span_id, span if own else classify(_raw(span)))
-        if not own:
+        if record.scope != SCOPE:
+            record = _classified(record)
             state.siblings.forget(context.span_id)
+        bucket = self._buffer.ended(context.trace_id, context.span_id, record)
         if bucket is None:
             return None
         is_root = bucket.root_id == context.span_id
@@ -208,7 +211,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         root = next((span for span in open_spans if span.get_span_context().span_id == bucket.root_id), None)
         if root is None:
             return
-        bucket.records.extend(classify(_raw(span)._replace(end_ns=now)) for span in open_spans)
+        bucket.records.extend(_Ended.of(span)._replace(end_ns=now) for span in open_spans)
         bucket.dropped += 1
         self._report(bucket, root)
 
@@ -220,23 +223,54 @@ class AgentPerfSpanProcessor(SpanProcessor):
             tracer.start_span("agentperf report", parent, attributes=report_attributes(report)).end()
 
 
-def _raw(span: ReadableSpan) -> RawSpan:
-    context, parent, scope = span.get_span_context(), span.parent, span.instrumentation_scope
-    assert context is not None
-    return RawSpan(
-        format_trace_id(context.trace_id),
-        format_span_id(context.span_id),
-        format_span_id(parent.span_id) if parent is not None else None,
-        span.name,
-        _attributes(span),
-        span.start_time or 0,
-        span.end_time or 0,
-        span.status.status_code is StatusCode.ERROR,
-        scope.name if scope is not None else "",
-        str(span.resource.attributes.get("service.name", "")),
-        span.kind.name.lower(),
-        parent is not None and parent.is_remote,
-    )
+class _Ended(NamedTuple):
+    """What is kept of a span of ours until its run ends: a third of what the span itself holds."""
+
+    context: SpanContext
+    parent: SpanContext | None
+    name: str
+    attributes: dict[str, Any]
+    start_ns: int
+    end_ns: int
+    status: Status
+    scope: str
+    resource: Resource
+    kind: SpanKind
+
+    @classmethod
+    def of(cls, span: ReadableSpan) -> _Ended:
+        scope, context = span.instrumentation_scope, span.get_span_context()
+        assert context is not None
+        return cls(
+            context,
+            span.parent,
+            span.name,
+            _attributes(span),
+            span.start_time or 0,
+            span.end_time or 0,
+            span.status,
+            scope.name if scope is not None else "",
+            span.resource,
+            span.kind,
+        )
+
+    def classified(self) -> SpanRecord:
+        parent = self.parent
+        raw = RawSpan(
+            format_trace_id(self.context.trace_id),
+            format_span_id(self.context.span_id),
+            format_span_id(parent.span_id) if parent is not None else None,
+            self.name,
+            self.attributes,
+            self.start_ns,
+            self.end_ns,
+            self.status.status_code is StatusCode.ERROR,
+            self.scope,
+            str(self.resource.attributes.get("service.name", "")),
+            self.kind.name.lower(),
+            parent is not None and parent.is_remote,
+        )
+        return classify(raw)
 
 
 def _attributes(span: Any) -> dict[str, Any]:
@@ -245,8 +279,8 @@ def _attributes(span: Any) -> dict[str, Any]:
     return inside if type(inside) is dict else dict(span.attributes or {})
 
 
-def _classified(record: SpanRecord | ReadableSpan) -> SpanRecord:
-    return record if isinstance(record, SpanRecord) else classify(_raw(record))
+def _classified(record: SpanRecord | _Ended) -> SpanRecord:
+    return record if isinstance(record, SpanRecord) else record.classified()
 
 
 def _below(root_id: str, records: Iterable[SpanRecord]) -> list[SpanRecord]:

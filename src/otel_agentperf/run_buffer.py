@@ -28,7 +28,7 @@ class Bucket:
     mark: Any = None
     """the caller's: what the process had used when the root started"""
     records: list[Any] = field(default_factory=list)
-    """`SpanRecord`, or the ended span itself where classifying can wait until the run ends"""
+    """`SpanRecord`, or what becomes one where classifying can wait until the run ends"""
     members: list[int] = field(default_factory=list)
     """ids of its spans, open or ended"""
     nested: list[Bucket] = field(default_factory=list)

@@ -178,6 +178,12 @@ def test_model_calls_take_messages():
     assert (found.args, found.result) == ("[]", "[1]")
 
 
+def test_only_model_calls_ask():
+    shown = {"gen_ai.output.messages": '[{"parts": [{"type": "tool_call", "name": "t"}]}]'}
+    assert record(attributes={GEN_AI: "chat", **shown}).asks == ("t",)
+    assert record(attributes={GEN_AI: "invoke_agent", **shown}).asks is None
+
+
 def test_depends_on_is_known_when_empty():
     assert record(attributes={GEN_AI: "execute_tool", "agentperf.depends_on": ()}).depends_on == ()
     assert record(attributes={GEN_AI: "execute_tool"}).depends_on is None
@@ -255,6 +261,10 @@ def test_an_end_before_the_start_is_an_end_at_the_start():
         ("invoke_agent x", {}, True),
         ("x", {INFERENCE: "AGENT"}, True),
         ("x", {LOOP: "workflow"}, True),
+        ("x", {INFERENCE: "CHAIN"}, True),
+        ("x", {SMITH: "chain"}, True),
+        ("x", {INFERENCE: "CHAIN", GEN_AI: "execute_task"}, False),
+        ("x", {INFERENCE: "TOOL"}, False),
         ("x", {}, False),
     ],
 )

@@ -71,7 +71,12 @@ def test_an_agent_seen_twice_counts_once():
 
 def test_recursion_by_the_same_instrumentation_stays():
     assert kinds(agent("a", tool("t", tool("t", 1.0)))) == ["agent", "tool", "tool"]
-    assert kinds(agent("a", agent("a", 1.0))) == ["agent", "agent"]
+    assert kinds(agent("a", llm(1.0), agent("a", 1.0))) == ["agent", "llm", "agent"]
+
+
+def test_an_agent_that_does_nothing_but_run_itself_is_one():
+    assert kinds(agent("a", agent("a", llm(1.0)))) == ["agent", "other", "llm"]
+    assert kinds(agent("a", agent("b", llm(1.0)))) == ["agent", "agent", "llm"]
 
 
 def test_other_names_stay():

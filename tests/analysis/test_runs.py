@@ -67,6 +67,12 @@ def test_a_process_without_an_agent_has_no_run_where_the_trace_has_one():
     assert names(spans) == [("a", 3, False)]
 
 
+def test_a_run_knows_which_spans_called_a_run_elsewhere():
+    assert [sorted(run.callers) for run in find_runs(two_processes())] == [["c" * 16]] * 2
+    without = [one for one in two_processes() if one.operation not in ("b", "gpt")]
+    assert [sorted(run.callers) for run in find_runs(without)] == [[]]
+
+
 def test_without_any_agent_each_processs_local_root_is_a_run():
     spans = [replace(one, kind="other") if one.kind == "agent" else one for one in two_processes()]
     assert [root for root, _, _ in names(spans)] == ["a", "POST /"]

@@ -63,6 +63,15 @@ def test_bound_parameters_are_arguments():
         ("WITH x AS (SELECT 1) SELECT updated FROM x", False),
         ("SELECT * FROM updates", False),
         ("TRUNCATE t", True),
+        ("SELECT nextval('order_seq')", True),
+        ("SELECT setval('order_seq', 7)", True),
+        ("SELECT pg_advisory_lock(7)", True),
+        ("SELECT pg_try_advisory_xact_lock(7)", True),
+        ("SELECT id FROM jobs LIMIT 1 FOR UPDATE", True),
+        ("SELECT id FROM jobs LIMIT 1 FOR NO KEY UPDATE", True),
+        ("SELECT id FROM jobs LIMIT 1 FOR SHARE SKIP LOCKED", True),
+        ("SELECT * FROM notes WHERE title = 'for update'", False),
+        ("SELECT nextval FROM t", False),
     ],
 )
 def test_writes(text, writes):

@@ -25,6 +25,11 @@ def _user(number: int = 7, result: object = "Ann", seconds: float = 0.5, **field
     return tool("get_user", seconds, args={"id": number}, result=result, **fields)
 
 
+def _answer(size: int):
+    url = {"http.request.method": "GET", "url.full": "https://b.io/jobs/4711"}
+    return {**url, "http.response.body.size": size}
+
+
 def _between(part, *others, times=3):
     return [step for _ in range(times) for step in (part, *others)]
 
@@ -48,7 +53,42 @@ SILENT = {
     "a write by a server's tool between reads": agent(
         "a", _user(), tool("crm__update_user", 0.3, args={"id": 7}), _user(), llm(0.2)
     ),
-    "a write whose arguments are hidden": agent("a", _user(), tool("save_report", 0.3), _user()),
+    "a write whose arguments are hidden, results too": agent(
+        "a", _user(result=None), tool("save_report", 0.3), _user(result=None)
+    ),
+    "a write of what the name tells, arguments hidden": agent(
+        "a", _user(hashed=True), tool("update_user", 0.3, hashed=True), _user(hashed=True)
+    ),
+    "a file read again after it was written": agent(
+        "a",
+        *_between(
+            tool("read_file", 0.5, args={"path": "/a.txt"}, result="x"),
+            tool("write_file", 0.2, args={"path": "/a.txt"}, result="fine"),
+        ),
+    ),
+    "an order read again after it was updated": agent(
+        "a",
+        *_between(
+            tool("get_order", 0.5, args={"id": "o-17"}, result="open"),
+            tool("update_order", 0.2, args={"id": "o-17"}, result="fine"),
+        ),
+    ),
+    "a balance read again after a transfer": agent(
+        "a",
+        *_between(
+            tool("get_balance", 0.5, args={"account": "acc_9"}, result="5"),
+            tool("transfer", 0.2, args={"from": "acc_9", "to": "acc_3"}, result="fine"),
+        ),
+    ),
+    "answers of different sizes": agent(
+        "a",
+        *[http("https://b.io/jobs/4711", 0.4).but(attributes=_answer(size)) for size in (64, 64, 66, 1240)],
+        wait(0.1),
+    ),
+    "the next number": agent("a", *_between(db("SELECT nextval('order_seq')", 0.3), wait(0.1))),
+    "the next job": agent(
+        "a", *_between(db("SELECT id FROM jobs WHERE s = 'new' LIMIT 1 FOR UPDATE SKIP LOCKED", 0.3), wait(0.1))
+    ),
     "a write going on while the first read ends": agent(
         "a", tool("set_user", 2.0, args={"id": 7}, at=0.0), _user(at=0.5), _user(at=3.0)
     ),
@@ -114,6 +154,32 @@ LOUD = {
         agent("a", *_between(_user(), tool("create_ticket", 0.2, args={"title": "broken lamp"}))),
         agent("a", _user(), *[tool("create_ticket", 0.2, args={"title": "x"})] * 3),
         "get_user",
+    ),
+    "something else written in between, arguments hidden": (
+        agent("a", *_between(_user(hashed=True), tool("append_note", 0.2, hashed=True))),
+        agent("a", _user(), *[tool("append_note", 0.2)] * 3),
+        "get_user",
+    ),
+    "something whose identifier has parts in common written in between": (
+        agent(
+            "a",
+            *_between(
+                tool("get_user", 0.5, args={"id": "8f3c-77e1"}, result="Ann"),
+                tool("append_note", 0.2, args={"ticket": "0b5e-77e2"}),
+            ),
+        ),
+        agent("a", _user(), *[tool("append_note", 0.2)] * 3),
+        "get_user",
+    ),
+    "the next number taken in between": (
+        agent("a", *_between(db("SELECT * FROM users", 0.5), db("SELECT nextval('log_seq')", 0.1))),
+        agent("a", db("SELECT * FROM users", 0.5), *[db("SELECT nextval('log_seq')", 0.1)] * 3),
+        "SELECT * FROM users",
+    ),
+    "answers of one size": (
+        agent("a", *_between(http("https://b.io/jobs/4711", 0.4).but(attributes=_answer(64)), llm(0.2))),
+        agent("a", http("https://b.io/jobs/4711", 0.4), *[llm(0.2)] * 3),
+        "https://b.io/jobs/{id}",
     ),
     "another table written in between": (
         agent("a", *_between(db("SELECT * FROM users", 0.5), db("INSERT INTO log VALUES (1)", 0.1))),

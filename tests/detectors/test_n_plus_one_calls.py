@@ -15,6 +15,7 @@ from _traces import (
     node,
     run_of,
     saving_of,
+    span,
     the_finding,
     together,
     tool,
@@ -29,6 +30,26 @@ def _fetches(number: int = 8, seconds: float = 0.3, **fields):
         tool("fetch_user", seconds, args={"id": f"u-{i}"}, result={"name": f"name-{i}"}, **fields)
         for i in range(number)
     ]
+
+
+def embedding(text: str):
+    shown = {"openinference.span.kind": "EMBEDDING", "embedding.embeddings.0.embedding.text": text}
+    return span("CreateEmbeddings", 0.2, attributes={**shown, "embedding.model_name": "e"})
+
+
+def test_embeddings_one_by_one():
+    loud = [embedding(f"text {i}") for i in range(8)]
+    assert the_finding(run_of(agent("a", *loud)), KIND).operation == "e"
+    assert findings(run_of(agent("a", *[part for call in loud for part in (call, llm(0.1))])), KIND) == []
+
+
+def test_one_call_polled_through_a_frameworks_envelope():
+    """OpenLLMetry records each call of LangGraph with the step's number."""
+    calls = [
+        tool("check", 0.5, args={"inputs": {"id": 7}, "tags": [], "kwargs": {}, "metadata": {"langgraph_step": i}})
+        for i in range(8)
+    ]
+    assert findings(run_of(agent("a", *calls)), KIND) == []
 
 
 SILENT = {

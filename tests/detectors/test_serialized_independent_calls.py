@@ -31,6 +31,15 @@ def _news(seconds: float = 1.0, **fields):
     return tool("news", seconds, args={"topic": "chess"}, result={"head": "Queen lost"}, **fields)
 
 
+def _asking(*names: str):
+    parts = [{"type": "tool_call", "id": name, "name": name} for name in names]
+    return llm(0.5, result=[{"role": "assistant", "parts": parts}])
+
+
+def workflow(*parts):
+    return span("flow", *parts, attributes={"gen_ai.operation.name": "invoke_workflow"})
+
+
 SILENT = {
     "the second takes the first's result": agent(
         "a",
@@ -114,6 +123,48 @@ SILENT = {
         retrieval("docs", 1.0, more={"input.value": "tea?", "output.value": "about tea"}),
         llm(0.5),
     ),
+    "by way of a call that changes something": workflow(
+        tool("find_customer", 1.0, args={"mail": "x@y.io"}, result={"id": "cust_77aa"}),
+        tool("create_invoice", 0.5, args={"customer": "cust_77aa"}, result={"invoice": "inv_88bb"}),
+        tool("fetch_pdf", 1.0, args={"invoice": "inv_88bb"}, result={"pdf": "zz"}),
+    ),
+    "by way of a call that computes": workflow(
+        tool("find_customer", 1.0, args={"mail": "x@y.io"}, result={"id": "cust_77aa"}),
+        tool("parse", 0.5, args={"customer": "cust_77aa"}, result={"doc": "inv_88bb"}, cpu=0.5),
+        tool("fetch_pdf", 1.0, args={"invoice": "inv_88bb"}, result={"pdf": "zz"}),
+    ),
+    "by way of two calls, told without content": workflow(
+        tool("one", 1.0, hashed=True, depends_on=[], span_id="f1"),
+        tool("set_x", 0.3, hashed=True, depends_on=["f1"], span_id="f2"),
+        tool("set_y", 0.3, hashed=True, depends_on=["f2"], span_id="f3"),
+        tool("two", 1.0, hashed=True, depends_on=["f3"]),
+    ),
+    "by way of a call whose own arguments are hidden": workflow(
+        tool("find_customer", 1.0, args={"mail": "x@y.io"}, result={"id": "cust_77aa"}),
+        tool("parse", 0.5, result={"doc": "inv_88bb"}, cpu=0.5),
+        tool("fetch_pdf", 1.0, args={"invoice": "inv_88bb"}, result={"pdf": "zz"}),
+    ),
+    "the turn asked for something else, arguments hidden": agent(
+        "a", _asking("other"), tool("weather", 1.0), tool("news", 1.0), llm(0.5)
+    ),
+    "the turn asked for a tool whose name only ends so, arguments hidden": agent(
+        "a", _asking("rainweather", "news"), tool("weather", 1.0), tool("news", 1.0), llm(0.5)
+    ),
+    "the turn asked for one of two, arguments hidden": agent(
+        "a", _asking("weather"), tool("weather", 1.0), tool("weather", 1.0), llm(0.5)
+    ),
+    "a change that the turn did not ask for": agent(
+        "a", _asking(), _weather(), tool("delete_row", 1.0, args={"key": "k9"}, result="fine"), llm(0.5)
+    ),
+    "one with a tool call's id and one without, arguments hidden": agent(
+        "a", llm(0.5), tool("weather", 1.0, call_id="1"), tool("news", 1.0), llm(0.5)
+    ),
+    "agents that a supervisor's program calls": agent(
+        "boss", llm(0.5), agent("researcher", llm(2.0)), agent("writer", llm(2.0)), llm(0.5)
+    ),
+    "steps of a workflow between two turns, arguments hidden": workflow(
+        llm(0.5), tool("load_rows", 1.0), tool("clean_rows", 1.0), tool("upload_rows", 1.0), llm(0.5)
+    ),
     "tiny": agent("a", llm(5.0), _weather(0.1), _news(0.1), llm(5.0)),
     "pages": agent("a", *[tool("list", 1.0, args={"page": i}, result={"rows": [f"r{i}"]}) for i in (2, 3, 4)]),
     "one call": agent("a", llm(0.5), _weather(), llm(0.5)),
@@ -134,6 +185,19 @@ LOUD = {
     "asked by one turn, arguments hidden": (
         agent("a", llm(0.5), tool("weather", 1.0, call_id="1"), tool("news", 1.0, call_id="2"), llm(0.5)),
         agent("a", llm(0.5), together(_weather(), _news()), llm(0.5)),
+    ),
+    "asked by one turn, as its answer shows": (
+        agent("a", _asking("srv__weather", "news"), tool("weather", 1.0), tool("news", 1.0), llm(0.5)),
+        agent("a", llm(0.5), together(_weather(), _news()), llm(0.5)),
+    ),
+    "asked by the turn of the node before": (
+        agent(
+            "a",
+            node("model", _asking("weather", "news")),
+            node("tools", tool("weather", 1.0), tool("news", 1.0)),
+            node("model", llm(0.5)),
+        ),
+        agent("a", node("model", llm(0.5)), node("tools", together(_weather(), _news())), node("model", llm(0.5))),
     ),
     "in one graph node": (
         agent("a", node("model", llm(0.5)), node("tools", _weather(), _news()), node("model", llm(0.5))),
@@ -189,6 +253,19 @@ def test_siblings_between_turns_with_hidden_arguments_are_only_information():
     finding = the_finding(run, KIND)
     assert finding.severity == "info"
     assert "hidden" in finding.recommendation
+
+
+def test_a_request_of_the_program_after_a_tool_is_only_information():
+    """The model asked for the tool, as its id says."""
+    calls = [_weather(call_id="1"), tool("news", 1.0, args={"topic": "chess"}, result="Queen lost")]
+    finding = the_finding(run_of(agent("a", llm(0.5), *calls, llm(0.5))), KIND)
+    assert finding.severity == "info"
+    assert "one model turn" not in finding.recommendation
+
+
+def test_a_call_in_between_that_needs_nothing():
+    between = tool("set_flag", 0.5, args={"x": "flag9"}, result="fine")
+    assert the_finding(run_of(workflow(_weather(), between, _news())), KIND).calls == 2
 
 
 def test_known_independent_without_content():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from _traces import (
@@ -10,6 +12,7 @@ from _traces import (
     http,
     llm,
     node,
+    records,
     retrieval,
     run_of,
     saving_of,
@@ -18,6 +21,7 @@ from _traces import (
     tool,
     wait,
 )
+from otel_agentperf.analysis.runs import find_runs
 
 KIND = "slow_operation"
 
@@ -45,6 +49,15 @@ SILENT = {
         "a", *_in_turns(*[tool("t", 0.1, args=i) for i in range(5)], tool("t", 0.8)), wait(8.0)
     ),
     "the agent itself": agent("a", wait(40.0)),
+    "uniform, beyond the limit": agent("a", *_in_turns(*[tool("t", 7.0 + s, args=s) for s in (0.1, 0.4, 0.0, 0.3)])),
+    "reads among quick writes to their url": agent(
+        "a",
+        *_in_turns(*[http("https://x.io/carts/7", s) for s in (0.41, 0.58, 0.35)]),
+        *_in_turns(*[http("https://x.io/carts/7", 0.06, method="POST")] * 4),
+    ),
+    "a stream that did not tell its tokens": agent(
+        "a", llm(14.0, more={"gen_ai.response.time_to_first_chunk": 0.4}), llm(1.0)
+    ),
     "a background call that outlives the run": agent("a", 2.0, tool("log", 20.0, at=0.5)),
 }
 
@@ -81,6 +94,16 @@ LOUD = {
         agent("a", llm(10.0, tokens=(100, 50)), llm(1.0)),
         "gpt",
     ),
+    "half of the calls among their peers": (
+        agent("a", *_in_turns(*[tool("t", s, args={"s": s}) for s in (0.5, 9.0, 0.5, 0.1)])),
+        agent("a", *_in_turns(*[tool("t", s, args={"s": s}) for s in (0.5, 0.5, 0.5, 0.1)])),
+        "t",
+    ),
+    "a stream that wrote little": (
+        agent("a", llm(30.0, tokens=(100, 50), more={"gen_ai.response.time_to_first_chunk": 0.4}), llm(1.0)),
+        agent("a", llm(10.0, tokens=(100, 50)), llm(1.0)),
+        "gpt",
+    ),
     "a generation of unknown tokens": (agent("a", llm(25.0)), agent("a", llm(10.0)), "gpt"),
     "a retrieval": (agent("a", retrieval("docs", 9.0), llm(1.0)), agent("a", retrieval("docs", 5.0), llm(1.0)), "docs"),
     "the work of a tool beside its model call": (
@@ -105,6 +128,34 @@ def test_loud(broken, repaired, operation):
     assert set(finding.evidence) <= set(calls_of(run, operation))
     assert finding.saving_s == pytest.approx(saving_of(broken, repaired), rel=0.1)
     assert operation in finding.recommendation
+
+
+def _called(*callee):
+    """A request that another process answers, and the tool that makes it in a step."""
+    server = node("POST /ask", *callee, at=0.1, remote_parent=True, process="two")
+    request = http("https://helper.io/ask", 9.0, span_id="c" * 16)
+    inside = records(server.but(parent_id="c" * 16), start_s=0.1)
+    spans = [*records(agent("a", tool("ask", node("step", request)), llm(1.0))), *map(_elsewhere, inside)]
+    return next(run for run in find_runs(spans) if run.root.operation == "a")
+
+
+def _elsewhere(one):
+    parent_id = one.parent_id if one.parent_id == "c" * 16 else f"2{one.parent_id[1:]}"
+    return replace(one, process="two", span_id=f"2{one.span_id[1:]}", parent_id=parent_id)
+
+
+def test_a_request_that_waits_for_an_agent_elsewhere_is_not_slow():
+    assert findings(_called(agent("helper", llm(8.0))), KIND) == []
+    assert the_finding(_called(wait(8.0)), KIND).operation == "https://helper.io/ask"
+
+
+def test_a_tool_that_waits_for_an_agent_elsewhere_is_not_slow():
+    span_id = "c" * 16
+    inside = records(agent("helper", llm(8.0), parent_id=span_id, remote_parent=True), start_s=0.1)
+    for call in (tool("ask", 9.0, span_id=span_id), tool("ask", node("step", 9.0, span_id=span_id))):
+        spans = [*records(agent("a", call, llm(1.0))), *map(_elsewhere, inside)]
+        run = next(run for run in find_runs(spans) if run.root.operation == "a")
+        assert findings(run, KIND) == []
 
 
 def test_the_slow_one_of_several_is_the_evidence():

@@ -81,7 +81,8 @@ def asks(attributes: Attributes) -> tuple[str, ...] | None:
     for prefix, suffix in _TOOL_NAME.items():
         shown = [key for key in attributes if key.startswith(prefix) and not key.endswith(_NO_ANSWER)]
         if shown:
-            return tuple(str(attributes[key]) for key in shown if ".tool_calls." in key and key.endswith(suffix))
+            called = (key for key in shown if ".tool_calls." in key and key.endswith(suffix))
+            return tuple(str(attributes[key]) for key in called if attributes[key])
     return None
 
 
@@ -105,7 +106,7 @@ def _tool_names(value: Any) -> Iterator[str]:
     elif isinstance(value, dict):
         function = value.get("function")
         name = value.get("name") or (function.get("name") if isinstance(function, dict) else None)
-        if value.get("type") in _TOOL_CALLS and isinstance(name, str):
+        if value.get("type") in _TOOL_CALLS and isinstance(name, str) and name:
             yield name
         else:
             for key in ("parts", "content", "tool_calls"):

@@ -28,7 +28,7 @@ def _outermost_chains(
     local: Mapping[str, SpanRecord], children: Mapping[str, Sequence[SpanRecord]]
 ) -> Iterator[SpanRecord]:
     """Those with a call below and neither a chain nor an agent above."""
-    stack = [span for span in local.values() if span.remote_parent or span.parent_id not in local]
+    stack = [span for span in local.values() if span.remote_parent or local.get(span.parent_id or "", span) is span]
     while stack:
         span = stack.pop()
         if span.kind in RUN_KINDS:

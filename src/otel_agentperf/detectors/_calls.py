@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from .._visible import holds_result
@@ -22,6 +24,8 @@ class Stretch(NamedTuple):
     """by a call's span id: the parent's own child that it is, or that is a framework's step around it alone"""
     after_turn: bool
     before_turn: bool
+    asks: tuple[str, ...] | None
+    """the tools that the turn before asked for; None: not visible"""
 
 
 def stretches(run: AgentRun, parent: SpanRecord) -> Iterator[Stretch]:
@@ -34,16 +38,17 @@ def stretches(run: AgentRun, parent: SpanRecord) -> Iterator[Stretch]:
     steps: dict[str, SpanRecord] = {}
     spans: list[SpanRecord] = []
     after_turn = _follows_turn(run, parent)
+    asks = _asks_before(run, parent) if after_turn else None
     for child in children:
         call = unwrapped(run, child)
         turn = is_turn(run, child)
         if turn or (untraced and spans and _could_hide_turn(spans[-1], call)):
-            yield Stretch(spans, steps, after_turn, turn)
-            spans, after_turn = [], turn
+            yield Stretch(spans, steps, after_turn, turn, asks)
+            spans, after_turn, asks = [], turn, run.turn_asks.get(child.span_id)
         if not turn:
             spans.append(call)
             steps[call.span_id] = child
-    yield Stretch(spans, steps, after_turn, _precedes_turn(run, parent))
+    yield Stretch(spans, steps, after_turn, _precedes_turn(run, parent), asks)
 
 
 def unwrapped(run: AgentRun, span: SpanRecord) -> SpanRecord:
@@ -61,7 +66,7 @@ def unwrapped(run: AgentRun, span: SpanRecord) -> SpanRecord:
 
 def is_turn(run: AgentRun, span: SpanRecord) -> bool:
     """Is the span a model call, or a framework's step around one (not an agent or tool that calls a model)?"""
-    return span.span_id in run.turns
+    return span.span_id in run.turn_asks
 
 
 def _turns_are_untraced(run: AgentRun, parent: SpanRecord) -> bool:
@@ -82,6 +87,12 @@ def _follows_turn(run: AgentRun, parent: SpanRecord) -> bool:
 def _precedes_turn(run: AgentRun, parent: SpanRecord) -> bool:
     bounds = run.turn_bounds.get(parent.parent_id or "")
     return parent.kind == "other" and bounds is not None and bounds[1] >= parent.end_ns
+
+
+def _asks_before(run: AgentRun, parent: SpanRecord) -> tuple[str, ...] | None:
+    turns = run.turns.get(parent.parent_id or "", ())
+    index = bisect_left(turns, parent.start_ns, key=attrgetter("start_ns"))
+    return run.turn_asks[turns[index - 1].span_id] if index else None
 
 
 def by_operation(spans: Iterable[SpanRecord]) -> dict[tuple[Kind, str], list[SpanRecord]]:

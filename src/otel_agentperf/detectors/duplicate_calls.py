@@ -31,8 +31,8 @@ Key = tuple[str, Kind, str, str]
 
 def detect(run: AgentRun) -> Iterable[Finding]:
     """Successful calls of one agent with equal arguments, and equal results where they are known. Silent when any
-    result differs or the calls are spaced like polling, when something of the same resource was written in
-    between, and where arguments are hidden."""
+    result or its size differs, when the calls are spaced like polling or something of the same resource was written
+    in between, and where arguments are hidden."""
     repeats: dict[Key, list[Sequence[SpanRecord]]] = defaultdict(list)
     writes = Writes(run)
     for (agent, kind, operation, _), calls in _same_calls(run).items():
@@ -58,7 +58,8 @@ def _same_calls(run: AgentRun) -> dict[Key, list[SpanRecord]]:
 
 def _are_repeats(calls: Sequence[SpanRecord]) -> bool:
     known = {span.result for span in calls if span.result is not None}
-    if len(known) > 1 or _VOLATILE & words(calls[0].operation):
+    sizes = {span.result_size for span in calls if span.result_size is not None}
+    if len(known) > 1 or len(sizes) > 1 or _VOLATILE & words(calls[0].operation):
         return False
     if any(span.result_text and _UNFINISHED & words(span.result_text[:_STATUS_TEXT]) for span in calls):
         return False

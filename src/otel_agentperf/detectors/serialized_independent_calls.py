@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..model import AgentRun, Change, Finding, Kind, SpanRecord
-from ._calls import Stretch, by_operation, depends, ids, in_sequence, seconds, severity, stretches, total_s
+from ._calls import Stretch, by_operation, ids, in_sequence, seconds, severity, stretches, total_s
+from ._needs import Needs
 from ._pages import are_pages
 from ._writes import Writes
 
 REPLACED_BY = frozenset({"n_plus_one_calls", "duplicate_calls", "retry_storm", "ineffective_cache"})
 
 _CALLS: frozenset[Kind] = frozenset({"tool", "agent", "workflow", "retrieval", "http", "db", "mcp", "embedding"})
-_ASKED_FOR: frozenset[Kind] = frozenset({"tool", "agent", "mcp"})
+_ASKED_FOR: frozenset[Kind] = frozenset({"tool", "mcp"})
+"""what a model asks for; another kind of call only where it carries the id of a model's tool call"""
 _MOST_COMPARED = 50
 """calls of one group; the comparison is of each with each"""
 
@@ -25,9 +27,9 @@ class _Group(NamedTuple):
 
 
 def detect(run: AgentRun) -> Iterable[Finding]:
-    """≥2 calls in sequence under one parent, none holding an earlier one's result in its arguments. `warning` when
-    one model turn asked for all of them, otherwise `info`. Silent where dependence cannot be told and no
-    model turn asked; loops, repeats and retries are other kinds."""
+    """≥2 calls in sequence under one parent, none holding an earlier one's result in its arguments, not even by way
+    of a call in between. `warning` when one model turn asked for all of them, otherwise `info`. Silent where
+    dependence cannot be told and no model turn asked; loops, repeats and retries are other kinds."""
     writes = Writes(run)
     for parent in run.spans:
         for stretch in stretches(run, parent):
@@ -36,15 +38,14 @@ def detect(run: AgentRun) -> Iterable[Finding]:
 
 
 def _groups(run: AgentRun, stretch: Stretch, writes: Writes) -> Iterator[_Group]:
-    between_turns = stretch.after_turn and stretch.before_turn
+    candidates = _candidates(run, stretch)
+    needs = Needs(stretch.spans, writes) if len(candidates) > 1 else None
     group: list[SpanRecord] = []
     known = True
-    for call in _candidates(run, stretch):
-        relations = [_relation(call, earlier, writes) for earlier in group]
+    for call in candidates:
+        relations = [needs.needs(call, earlier) for earlier in group] if needs else []
         unknown = None in relations
-        # A model asks for tools. A retrieval, query or request between its turns is a program's step, such as
-        # the embedding, the retrieval and the ranking of a pipeline, each of which needs the one before.
-        may_assume = between_turns and call.kind in _ASKED_FOR and all(one.kind in _ASKED_FOR for one in group)
+        may_assume = unknown and _one_turn_asked(run, stretch, [*group, call])
         if True in relations or (unknown and not may_assume) or len(group) >= _MOST_COMPARED:
             if len(group) > 1:
                 yield _Group(group, known)
@@ -56,25 +57,52 @@ def _groups(run: AgentRun, stretch: Stretch, writes: Writes) -> Iterator[_Group]
         yield _Group(group, known)
 
 
-def _relation(later: SpanRecord, earlier: SpanRecord, writes: Writes) -> bool | None:
-    """Does the later call need the earlier one? None: the trace cannot tell."""
-    if earlier.kind == "embedding" and later.kind != "embedding":
-        return True  # the vector goes into what follows, though its span shows the question's text
-    read, write = (earlier, later) if later.mutating else (later, earlier)
-    if write.mutating and not read.mutating and not later.asked and writes.may_change(write, read):
-        return True  # what is looked up before or after it is changed is in its place on purpose
-    return depends(later, earlier)
+def _one_turn_asked(run: AgentRun, stretch: Stretch, calls: Sequence[SpanRecord]) -> bool:
+    """Did the model turn before the stretch ask for all of the calls? Its visible answer decides. Without, the id of
+    a model's tool call tells: where one call has it, one without was made by the program. Where none has, an agent's
+    tools between two turns were asked for; but not a query or request there, which is a step of the program, such as
+    the retrieval of a pipeline, and not what a workflow calls, as that decides itself what is next."""
+    if not (stretch.after_turn and stretch.before_turn):
+        return False
+    if stretch.asks is not None:
+        return _are_named(calls, stretch.asks)
+    with_id = sum(call.asked for call in calls)
+    return with_id == len(calls) or (with_id == 0 and all(_is_asked_for(run, call) for call in calls))
+
+
+def _is_asked_for(run: AgentRun, call: SpanRecord) -> bool:
+    owner = run.by_id[run.agents[call.span_id]]
+    return call.kind in _ASKED_FOR and (owner.kind != "workflow" or owner.chain)
+
+
+def _are_named(calls: Iterable[SpanRecord], asks: Iterable[str]) -> bool:
+    """Is each call one of those asked for, each of which is made once? Either name may have a server's or plugin's
+    name before it."""
+    left = list(asks)
+    for call in calls:
+        name = next((ask for ask in left if _same_name(ask, call.operation)), None)
+        if name is None:
+            return False
+        left.remove(name)
+    return True
+
+
+def _same_name(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=len)
+    return long.endswith(short) and (one == other or not long[-len(short) - 1].isalnum())
 
 
 def _candidates(run: AgentRun, stretch: Stretch) -> list[SpanRecord]:
     """Calls in sequence that waiting (not computing) made long, once each; a call that changes something may be
     in its place on purpose, unless a model asked for it together with the others."""
     loop = int(run.threshold("n_plus_one_calls.calls", 5))
-    asked = stretch.after_turn and stretch.before_turn
     waiting = [
         span
         for span in stretch.spans
-        if span.kind in _CALLS and span.error is None and (asked or not span.mutating) and not _computes(span)
+        if span.kind in _CALLS
+        and span.error is None
+        and not (span.mutating and not _one_turn_asked(run, stretch, [span]))
+        and not _computes(span)
     ]
     kept = (calls for calls in by_operation(waiting).values() if not _is_loop(calls, loop))
     return in_sequence([span for calls in kept for span in _once(calls)])
@@ -102,8 +130,8 @@ def _computes(span: SpanRecord) -> bool:
 
 def _finding(run: AgentRun, stretch: Stretch, group: _Group) -> Finding:
     calls = group.calls
-    asked = stretch.after_turn and stretch.before_turn
-    sure = group.known or all(span.asked for span in calls)
+    asked = _one_turn_asked(run, stretch, calls)
+    sure = group.known or all(span.asked for span in calls) or (asked and stretch.asks is not None)
     longest = max(calls, key=lambda span: span.duration_ns)
     wasted = total_s(calls) - longest.duration_s
     names = list(dict.fromkeys(span.operation for span in calls))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from statistics import median
+from itertools import chain
+from statistics import median, median_low
 from typing import NamedTuple
 
 from ..model import AgentRun, Change, Finding, Kind, SpanRecord
-from ._calls import by_operation, ids, seconds, severity
+from ._calls import ids, seconds, severity
 
 REPLACED_BY = frozenset({"*"})
 
@@ -33,38 +35,52 @@ class _Call(NamedTuple):
 
 
 def detect(run: AgentRun) -> Iterable[Finding]:
-    """A call on the critical path beyond the limit of its kind, or (where its operation takes ≥30 % of the run)
-    ≥3 times the median of its peers. Silent for a generation whose time its output tokens explain."""
-    candidates = {span.span_id: _Call(span, *_own_times(run, span)) for span in _candidates(run)}
-    for (kind, name), spans in by_operation(call.span for call in candidates.values()).items():
-        calls = [candidates[span.span_id] for span in spans]
+    """A call on the critical path: where it has peers, ≥3 times their median and beyond the limit of its kind or
+    part of an operation that takes ≥30 % of the run; without enough peers, beyond the limit. Silent for a generation
+    whose time its output tokens explain, and for a call that waited for a run in another process."""
+    # Requests to one URL that read and that write are no peers, though they have one name.
+    peers: dict[tuple[Kind, str, bool], list[_Call]] = defaultdict(list)
+    for span in _candidates(run):
+        peers[span.kind, span.operation, span.mutating].append(_Call(span, *_own_times(run, span)))
+    for (kind, name, _), calls in peers.items():
         targets = dict(_slow(run, kind, calls))
         if targets:
             yield _finding(run, kind, name, calls, targets)
 
 
 def _candidates(run: AgentRun) -> Iterator[SpanRecord]:
-    """Calls of a kind that has a limit; what a model call does inside (its http request) is part of it."""
+    """Calls of a kind that has a limit; what a model call does inside (its http request) is part of it. A call whose
+    time another run explains is that run's matter."""
     inside: set[str] = set()
     for span in run.walk():
         if span.parent_id in inside or span.kind in _MODEL_CALLS:
             inside.add(span.span_id)
-        if span.kind in _LIMITS_S and span.parent_id not in inside:
+        if span.kind in _LIMITS_S and span.parent_id not in inside and not _waits_for_run(run, span):
             yield span
+
+
+def _waits_for_run(run: AgentRun, span: SpanRecord) -> bool:
+    return bool(run.callers) and any(part.span_id in run.callers for part in chain([span], _steps(run, span)))
 
 
 def _own_times(run: AgentRun, span: SpanRecord) -> tuple[float, float]:
     """Seconds of the call, and of it on the critical path, without the calls inside it."""
     own, critical = run.self_ns.get(span.span_id, 0), run.critical_ns.get(span.span_id, 0)
+    for inner in _steps(run, span):
+        own += run.self_ns.get(inner.span_id, 0)
+        critical += run.critical_ns.get(inner.span_id, 0)
+    own = span.duration_ns if span.kind in _MODEL_CALLS else min(own, span.duration_ns)
+    return own / 1e9, critical / 1e9
+
+
+def _steps(run: AgentRun, span: SpanRecord) -> Iterator[SpanRecord]:
+    """What the call does inside that is no call of its own; of a model call, all."""
     stack = list(run.children.get(span.span_id, ()))
     while stack:
         inner = stack.pop()
         if inner.kind == "other" or span.kind in _MODEL_CALLS:
-            own += run.self_ns.get(inner.span_id, 0)
-            critical += run.critical_ns.get(inner.span_id, 0)
+            yield inner
             stack.extend(run.children.get(inner.span_id, ()))
-    own = span.duration_ns if span.kind in _MODEL_CALLS else min(own, span.duration_ns)
-    return own / 1e9, critical / 1e9
 
 
 def _slow(run: AgentRun, kind: Kind, calls: Sequence[_Call]) -> Iterator[tuple[str, float]]:
@@ -73,16 +89,19 @@ def _slow(run: AgentRun, kind: Kind, calls: Sequence[_Call]) -> Iterator[tuple[s
     dominates = sum(call.critical_s for call in calls) >= run.threshold("slow_operation.share", 0.3) * (
         run.root.duration_s
     )
-    # The median of all is that of a call's peers as good as, and does not cost a sort a call.
-    usual = median(call.own_s for call in calls) if len(calls) > _PEERS else None
+    # The median of all, the lower one of two, is that of a slow call's peers as good as, and costs one sort.
+    usual = median_low(call.own_s for call in calls) if len(calls) > _PEERS else None
     factor = run.threshold("slow_operation.factor", _FACTOR)
     rate = _fair_rate(run, calls)
     for call in calls:
         if call.critical_s <= 0 or _is_explained(call.span, rate):
             continue
-        outlier = usual is not None and call.own_s >= factor * usual
-        if call.own_s > limit or (outlier and dominates):
-            yield call.span.span_id, usual if outlier and usual is not None else limit
+        if usual is None:
+            slow = call.own_s > limit
+        else:
+            slow = call.own_s >= factor * usual and (call.own_s > limit or dominates)
+        if slow:
+            yield call.span.span_id, limit if usual is None else usual
 
 
 def _fair_rate(run: AgentRun, calls: Sequence[_Call]) -> float:
@@ -93,8 +112,13 @@ def _fair_rate(run: AgentRun, calls: Sequence[_Call]) -> float:
 
 
 def _is_explained(span: SpanRecord, rate: float) -> bool:
-    """A long generation is not a slow one when it wrote as much as its time allows."""
-    return span.kind == "llm" and span.tokens.output is not None and span.tokens.output >= rate * span.duration_s
+    """A long generation is not a slow one when it wrote as much as its time allows. How much a stream wrote is not
+    always told; then nobody knows, and streams are for long answers."""
+    if span.kind != "llm":
+        return False
+    if span.tokens.output is None:
+        return span.first_chunk_s is not None
+    return span.tokens.output >= rate * span.duration_s
 
 
 def _finding(run: AgentRun, kind: Kind, name: str, calls: Sequence[_Call], targets: dict[str, float]) -> Finding:
