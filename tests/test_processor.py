@@ -373,6 +373,23 @@ def test_agents_that_say_so_late_below_a_server_span(tracer: Tracer, reports: li
     assert [len(report.run.spans) for report in reports] == [2, 2]
 
 
+def test_chains_that_say_so_when_they_end_are_one_run(
+    recorded: Recording, tracer: Tracer, reports: list[Report]
+) -> None:
+    server = recorded.provider.get_tracer("some.framework")
+
+    def chain(name: str, kind: str, below: Callable[[], None]) -> None:
+        with tracer.start_as_current_span(name) as span:
+            below()
+            span.set_attribute("openinference.span.kind", kind)
+
+    with server.start_as_current_span("POST /chat", kind=SpanKind.SERVER):
+        for graph in ("first", "second"):
+            chain(graph, "CHAIN", lambda: chain("model", "CHAIN", lambda: chain("gpt", "LLM", lambda: None)))
+    assert roots(reports) == ["first", "second"]
+    assert [len(report.run.spans) for report in reports] == [3, 3]
+
+
 def test_many_late_agents_below_one_span_do_not_take_quadratic_time(tracer: Tracer, reports: list[Report]) -> None:
     started = time.perf_counter()
     with tracer.start_as_current_span("batch"):

@@ -45,6 +45,7 @@ Listener = Callable[[Report], object]
 L = TypeVar("L", bound=Listener)
 
 _listeners: list[Listener] = []
+_KIND_TOLD_LATE = "openinference.span.kind"
 _LONE_NS = 100_000_000
 """A lone call shorter than the least saving can have no finding: without a listener it is not worth a report."""
 
@@ -172,10 +173,17 @@ class AgentPerfSpanProcessor(SpanProcessor):
         return bool(_listeners) or not lone
 
     def _inside_agent(self, span: ReadableSpan, context: SpanContext) -> bool:
+        """Is an agent open above? OpenInference says what a span is when it ends: an open one of the same
+        instrumentation that has not said so yet may be one."""
         parent = span.parent
         parent_id = None if parent is None or parent.is_remote else parent.span_id
-        above = self._buffer.open_ancestors(context.trace_id, parent_id)
-        return any(looks_like_agent(ancestor.name, _attributes(ancestor)) for ancestor in above)
+        late = span.instrumentation_scope if _KIND_TOLD_LATE in _attributes(span) else None
+        for ancestor in self._buffer.open_ancestors(context.trace_id, parent_id):
+            attributes = _attributes(ancestor)
+            untold = _KIND_TOLD_LATE not in attributes and ancestor.instrumentation_scope == late
+            if looks_like_agent(ancestor.name, attributes) or (late is not None and untold):
+                return True
+        return False
 
     def _report(self, bucket: Bucket, span: ReadableSpan) -> Report | None:
         run = self._find_run(bucket, span)

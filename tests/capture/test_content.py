@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -138,9 +138,16 @@ def test_exception_messages_are_not_shown_either(open_book: Recording) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["x" * 50_000_000, ["x" * 1_000] * 50_000, {str(i): "x" * 100 for i in range(100_000)}]
+    "make",
+    [
+        lambda: "x" * 50_000_000,
+        lambda: ["x" * 1_000] * 50_000,
+        lambda: {str(number): "x" * 100 for number in range(100_000)},
+    ],
+    ids=["text", "list", "dict"],
 )
-def test_content_is_bounded(open_book: Recording, value: Any) -> None:
+def test_content_is_bounded(open_book: Recording, make: Callable[[], Any]) -> None:
+    value = make()
     assert tool(lambda value: value)(value) is value
     span = open_book.only()
     for key in ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"):

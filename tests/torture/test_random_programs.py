@@ -4,7 +4,6 @@ untraced, and their spans form the same tree."""
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +146,7 @@ class Program:
         return found
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PROGRAMS)
 def test_random_programs(program: Call) -> None:
     plain, traced = Program(traced=False), Program(traced=True)
@@ -156,7 +155,6 @@ def test_random_programs(program: Call) -> None:
     with recording(processor) as recorded:
         assert asyncio.run(traced.run(program)) == without
         assert traced.log == plain.log
-        gc.collect()
         ids = [span.context.span_id for span in recorded.spans]
         assert len(ids) == len(set(ids)), "a span was exported twice"
         assert len(ids) <= traced.begun, "one span a call at most: streams never read have none"
