@@ -30,7 +30,7 @@ from opentelemetry.trace import (
 
 from . import _config, _guard
 from . import _semconv as names
-from .analysis.analyze import analyze
+from .analysis.analyze import analyze, detectors
 from .analysis.classify import RawSpan, classify, looks_like_agent
 from .analysis.runs import find_runs
 from .capture import counts
@@ -82,6 +82,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         self._resources = Resources()
         self._thresholds = self._config.threshold_map()
         self._sees_endings = False
+        detectors()
         self._tracer = trace.get_tracer(SCOPE, library_version(), tracer_provider) if tracer_provider else None
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:

@@ -42,7 +42,7 @@ def detectors(monkeypatch):
             kind: SimpleNamespace(detect=lambda run, told=told: told, REPLACED_BY=frozenset(by))
             for kind, (told, by) in found.items()
         }
-        monkeypatch.setattr(module, "_detectors", lambda: made)
+        monkeypatch.setattr(module, "detectors", lambda: made)
 
     return use
 
@@ -174,8 +174,8 @@ def test_a_failing_detector_disables_no_other(detectors, swallow, monkeypatch):
             raise ValueError
 
     detectors(good=([finding("good", [run().root.span_id], change=False)], ()))
-    both = {"bad": Broken(), **module._detectors()}
-    monkeypatch.setattr(module, "_detectors", lambda: both)
+    both = {"bad": Broken(), **module.detectors()}
+    monkeypatch.setattr(module, "detectors", lambda: both)
     assert kinds(find_bottlenecks(run())) == ["good"]
     assert _guard.counts == {("detector bad", "ValueError"): 1}
 

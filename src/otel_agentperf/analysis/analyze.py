@@ -48,7 +48,7 @@ def find_bottlenecks(run: AgentRun) -> tuple[Finding, ...]:
     """All detectors' findings that save enough, each call spoken for by the most specific one, worst first."""
     found: list[Finding] = []
     matters = movable(run)
-    for kind, detector in _detectors().items():
+    for kind, detector in detectors().items():
         with _guard.guard(f"detector {kind}"):
             found.extend(_worthwhile(run, detector.detect(run), matters))
     unchallenged = [finding for finding in found if not _is_replaced(finding, found, run)]
@@ -58,7 +58,9 @@ def find_bottlenecks(run: AgentRun) -> tuple[Finding, ...]:
 
 
 @lru_cache(maxsize=1)
-def _detectors() -> dict[str, ModuleType]:
+def detectors() -> dict[str, ModuleType]:
+    """The detectors by kind. The processor asks for them early: importing them when the first run ends would take
+    its thread 7 ms, and would leave the import lock held in a child that another thread forks meanwhile."""
     return discover("detectors")
 
 
@@ -89,7 +91,7 @@ def _is_replaced(finding: Finding, found: Iterable[Finding], run: AgentRun) -> b
 
 def _speaks_instead(other: Finding, finding: Finding, run: AgentRun) -> bool:
     """Is most of what `finding` is about also what `other`, which is more specific, is about?"""
-    specific: frozenset[str] = getattr(_detectors()[finding.kind], "REPLACED_BY", frozenset())
+    specific: frozenset[str] = getattr(detectors()[finding.kind], "REPLACED_BY", frozenset())
     if other.kind == finding.kind or not (other.kind in specific or "*" in specific):
         return False
     if other.change and 2 * other.saving_s < finding.saving_s:
