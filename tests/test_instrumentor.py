@@ -21,7 +21,8 @@ from _recording import Kept
 from otel_agentperf import _guard, agent, instrument, tool, uninstrument
 from otel_agentperf._config import Config
 from otel_agentperf.capture.tracing import state
-from otel_agentperf.instrumentor import AgentPerfInstrumentor, _has_processor
+from otel_agentperf.instrumentor import AgentPerfInstrumentor
+from otel_agentperf.processor import processor_of
 
 PROGRAM = """
 from otel_agentperf import agent, tool
@@ -247,7 +248,7 @@ def test_the_processor_is_added_once_and_stays(provider: TracerProvider) -> None
     for _ in range(3):
         instrument(tracer_provider=provider)
         uninstrument()
-    assert _has_processor(provider)
+    assert processor_of(provider) is not None
     assert len(provider._active_span_processor._span_processors) == 1
 
 
@@ -289,7 +290,7 @@ def test_disabled(provider: TracerProvider) -> None:
     submit = ThreadPoolExecutor.submit
     instrument(tracer_provider=provider, config=Config(enabled=False))
     assert ThreadPoolExecutor.submit is submit
-    assert not _has_processor(provider)
+    assert processor_of(provider) is None
 
 
 def test_an_integration_that_fails_disables_itself_only(
@@ -307,7 +308,7 @@ def test_an_integration_that_fails_disables_itself_only(
     submit = ThreadPoolExecutor.submit
     instrument(tracer_provider=provider)
     assert ThreadPoolExecutor.submit is submit, "what it had done is undone"
-    assert _has_processor(provider)
+    assert processor_of(provider) is not None
     assert _guard.counts == {("integration threads", "RuntimeError"): 1}
 
 

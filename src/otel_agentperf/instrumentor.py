@@ -16,7 +16,7 @@ from ._discover import discover
 from .capture import threads, user_code
 from .capture.patching import Patches, forget_waiting, when_imported
 from .capture.tracing import state
-from .processor import AgentPerfSpanProcessor
+from .processor import AgentPerfSpanProcessor, processor_of
 
 _logger = logging.getLogger("otel_agentperf")
 
@@ -104,7 +104,7 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
     """Once per provider. Where none is set yet, as soon as the program sets one."""
     provider = provider or trace.get_tracer_provider()
     if hasattr(provider, "add_span_processor"):
-        if not _has_processor(provider):
+        if processor_of(provider) is None:
             provider.add_span_processor(AgentPerfSpanProcessor(config, meter_provider, provider))
         return
     _provider_patches.active = True
@@ -113,7 +113,7 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
         result = wrapped(*args, **kwargs)
         with _guard.guard("instrument.processor"):
             now = trace.get_tracer_provider()
-            if hasattr(now, "add_span_processor") and not _has_processor(now):
+            if hasattr(now, "add_span_processor") and processor_of(now) is None:
                 now.add_span_processor(AgentPerfSpanProcessor(config, meter_provider, now))
         return result
 
@@ -122,8 +122,3 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
     _provider_patches.wrap(
         "opentelemetry.trace", inner if hasattr(trace, inner) else "set_tracer_provider", set_provider
     )
-
-
-def _has_processor(provider: Any) -> bool:
-    active = getattr(provider, "_active_span_processor", None)
-    return any(isinstance(one, AgentPerfSpanProcessor) for one in getattr(active, "_span_processors", ()))

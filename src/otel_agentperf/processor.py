@@ -232,6 +232,12 @@ class AgentPerfSpanProcessor(SpanProcessor):
             tracer.start_span("agentperf report", parent, attributes=report_attributes(report)).end()
 
 
+def processor_of(provider: Any) -> AgentPerfSpanProcessor | None:
+    """Our processor among those of `provider`, None where there is none or the provider is not the SDK's."""
+    members = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+    return next((member for member in members if isinstance(member, AgentPerfSpanProcessor)), None)
+
+
 class _Ended(NamedTuple):
     """What is kept of a span of ours until its run ends: a third of what the span itself holds."""
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ..model import ResourceUsage, ScoreParts
 
 DEFAULT_WEIGHTS = (0.4, 0.3, 0.3)
-DEFAULT_BASELINE_S = 10.0
 _GRADES = ((0.9, "A"), (0.8, "B"), (0.7, "C"), (0.6, "D"), (0.5, "E"))
 
 

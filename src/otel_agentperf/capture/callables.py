@@ -148,7 +148,7 @@ class Arguments:
 
     __slots__ = ("_defaults", "_names")
 
-    def __init__(self, function: Any, name: str = "") -> None:
+    def __init__(self, function: Any) -> None:
         self._names: tuple[str, ...] = ()
         self._defaults: dict[str, Any] = {}
         try:

@@ -13,7 +13,7 @@ from opentelemetry.util._once import Once
 
 from .. import _guard
 from ..capture.tracing import state
-from ..processor import AgentPerfSpanProcessor
+from ..processor import processor_of
 
 _SIGNALS = ("TRACES", "METRICS", "LOGS")
 _GLOBALS = (
@@ -82,15 +82,9 @@ def _adopt(ours: Any) -> None:
         state.use(ours)  # not OpenTelemetry's SDK: there is nothing to hear from it
         return
     state.use(provider)
-    processor = own_processor(ours)
-    if processor is not None and own_processor(provider) is None:
+    processor = processor_of(ours)
+    if processor is not None and processor_of(provider) is None:
         provider.add_span_processor(processor)
-
-
-def own_processor(provider: Any) -> AgentPerfSpanProcessor | None:
-    active = getattr(provider, "_active_span_processor", None)
-    members = getattr(active, "_span_processors", ())
-    return next((member for member in members if isinstance(member, AgentPerfSpanProcessor)), None)
 
 
 def shut_down() -> None:

@@ -20,10 +20,10 @@ from opentelemetry import trace
 
 from .. import _guard
 from ..model import Report
-from ..processor import on_report
+from ..processor import on_report, processor_of
 from ._output import open_output, output_options, write
 from ._program import Globals, load
-from ._telemetry import own_processor, set_up, shut_down
+from ._telemetry import set_up, shut_down
 
 _MOST_REPORTS = 1_000
 _MOST_SPANS = 200_000
@@ -99,7 +99,7 @@ class _Session:
         atexit.register(self.finish)
         on_report(self._keep)
         set_up()
-        self._processor = own_processor(trace.get_tracer_provider())
+        self._processor = processor_of(trace.get_tracer_provider())
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._terminate)
             if hasattr(os, "register_at_fork"):
