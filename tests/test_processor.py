@@ -492,10 +492,10 @@ def test_a_failed_run(recorded: Recording, tracer: Tracer, reports: list[Report]
 def test_live_and_offline_agree(recorded: Recording, tracer: Tracer, reports: list[Report]) -> None:
     from otel_agentperf import analyze
     from otel_agentperf.analysis.runs import find_runs
-    from otel_agentperf.processor import _Ended
+    from otel_agentperf.processor import _ended
 
     genai_run(recorded)
-    (offline,) = [analyze(run) for run in find_runs(_Ended.of(span).classified() for span in recorded.spans)]
+    (offline,) = [analyze(run) for run in find_runs(_ended(span).classified() for span in recorded.spans)]
     (live,) = reports
     assert offline.score == pytest.approx(live.score)
     assert offline.score_parts == live.score_parts

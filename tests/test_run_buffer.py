@@ -22,7 +22,9 @@ class Spans:
         self.trace = trace
 
     def start(self, span_id: int, parent_id: int | None = None, agent: bool = False) -> Bucket | None:
-        return self.buffer.started(self.trace, span_id, parent_id, f"span {span_id}", agent)
+        """Its bucket, where it is the root of one."""
+        bucket = self.buffer.started(self.trace, span_id, parent_id, f"span {span_id}", agent)
+        return bucket if bucket is not None and bucket.root_id == span_id else None
 
     def end(self, span_id: int) -> Bucket | None:
         bucket = self.buffer.ended(self.trace, span_id, span_id)

@@ -74,7 +74,12 @@ def holds_result(args_text: str, result_text: str, earlier_args_text: str | None
 
 def distinctive_values(args_text: str) -> tuple[str, ...] | None:
     """The values of a call's argument text that are worth looking for; None: too many to tell."""
-    values = tuple(dict.fromkeys(_values(args_text)))
+    return distinctive_words(_leaves(args_text))
+
+
+def distinctive_words(leaves: Iterable[object]) -> tuple[str, ...] | None:
+    """The same for its leaf values, where they are at hand."""
+    values = tuple(dict.fromkeys(word for leaf in leaves for word in _words(leaf)))
     return values if len(values) <= _MOST_VALUES else None
 
 
@@ -107,8 +112,8 @@ def _sticks(beside: str, edge: str) -> bool:
     return edge.isdigit() and beside[:1] in tuple(".-:/") and beside[1:].isdigit()
 
 
-def _values(text: str) -> Iterator[str]:
-    """The leaf values of a canonical text, and the words of those that are texts."""
+def _leaves(text: str) -> Iterator[object]:
+    """The leaf values of a canonical text."""
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
@@ -121,11 +126,12 @@ def _values(text: str) -> Iterator[str]:
         elif isinstance(value, list):
             stack.extend(value)
         else:
-            yield from _words(value)
+            yield value
 
 
 def _words(value: object) -> Iterator[str]:
-    for found in _WORD.findall(str(value).lower()):
+    text = str(value).lower()
+    for found in (text,) if text.isalnum() else _WORD.findall(text):
         whole = found.strip(".:/+-")
         for word in (whole,) if whole.isalnum() else dict.fromkeys((whole, *_JOINTS.split(whole))):
             if word not in _TRIVIAL and (len(word) > 2 or not word.isalpha()):

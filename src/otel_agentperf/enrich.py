@@ -83,6 +83,8 @@ def finding_attributes(finding: Finding) -> dict[str, Any]:
         "saving_ms": round(finding.saving_s * 1e3),
         "threshold": finding.threshold,
         "recommendation": finding.recommendation,
+        "agent": finding.agent,
+        "fingerprint": finding.fingerprint,
         "evidence": finding.evidence[:_EVIDENCE_IDS],
     }
     return _clean(attributes)

@@ -162,6 +162,10 @@ class Finding:
     """None: no time is claimed, and no saving is required"""
     saving_s: float = 0.0
     saving_pct: float = 0.0
+    agent: str = ""
+    """the agent whose calls these are; filled in by `analysis.analyze`"""
+    fingerprint: str = ""
+    """the same in every run for the same bottleneck: of kind, agent and operation; filled in by `analysis.analyze`"""
 
     @property
     def recommendation(self) -> str:
@@ -273,9 +277,19 @@ class AgentRun:
             yield parent
             span = parent
 
-    def threshold(self, name: str, default: float) -> float:
-        """The user's value of a threshold such as `n_plus_one_calls.calls`, or the detector's default."""
+    def threshold(self, name: str, default: float, span: SpanRecord | None = None) -> float:
+        """The user's value of a threshold such as `n_plus_one_calls.calls`, or the detector's default. One for the
+        operation of `span` (`slow_operation.tool_s@search`) or its agent (`…@planner`) wins, in this order."""
+        if span is not None and self.thresholds:
+            for scope in (span.operation, self.agent_of(span.span_id)):
+                told = self.thresholds.get(f"{name}@{scope}")
+                if told is not None:
+                    return told
         return self.thresholds.get(name, default)
+
+    def agent_of(self, span_id: str) -> str:
+        """The name of the agent that a span works for; the root's for an unknown span."""
+        return self.by_id.get(self.agents.get(span_id, ""), self.root).operation
 
 
 @dataclass(frozen=True, slots=True)

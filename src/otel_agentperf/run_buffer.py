@@ -79,12 +79,13 @@ class RunBuffer:
         _at_fork(self)
 
     def started(self, trace_id: int, span_id: int, parent_id: int | None, span: Any, is_agent: bool) -> Bucket | None:
-        """A span has started; `parent_id` is None for a root or a remote parent. Its bucket, where it is the root of
-        one: then it may be a run's root."""
+        """A span has started; `parent_id` is None for a root or a remote parent. Its bucket, None where that is
+        full."""
         with self._lock:
             trace = self._traces.get(trace_id) or self._new_trace(trace_id)
-            outer = trace.buckets.get(parent_id) if parent_id is not None else None
-            bucket = self._bucket(trace, span_id, parent_id, outer, is_agent) if outer is None or is_agent else outer
+            bucket = trace.buckets.get(parent_id)  # type: ignore[arg-type]  # None is nobody's id
+            if bucket is None or is_agent:
+                bucket = self._bucket(trace, span_id, parent_id, bucket, is_agent)
             if bucket.size >= self._max_spans:
                 bucket.dropped += 1
                 self._drop("full")
@@ -96,7 +97,7 @@ class RunBuffer:
             trace.open_spans[span_id] = span
             if is_agent:
                 trace.open_agents.add(span_id)
-            return bucket if bucket.root_id == span_id else None
+            return bucket
 
     def ended(self, trace_id: int, span_id: int, record: object) -> Bucket | None:
         """A span has ended: its bucket with the record in it, or None when it came too late."""
@@ -104,7 +105,8 @@ class RunBuffer:
             trace = self._traces.get(trace_id)
             if trace is None or trace.open_spans.pop(span_id, None) is None:
                 return None
-            trace.open_agents.discard(span_id)
+            if span_id in trace.open_agents:
+                trace.open_agents.remove(span_id)
             if not trace.open_spans:
                 del self._traces[trace_id]
             bucket = trace.buckets[span_id]

@@ -17,7 +17,7 @@ import re
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ _LONGEST_NAME = 256
 _CUT_MARGIN = 1_024
 _MOST_OBJECTS = 4_096
 _SCALARS = frozenset({int, float, bool, type(None)})
-_PLAIN = frozenset({str, *_SCALARS})
+PLAIN = frozenset({str, *_SCALARS})
 _STRINGABLE = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, pathlib.PurePath)
 _SECRETS = re.compile(
     r"(?i)\b(?:sk|pk|rk)[-_][\w-]{16,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
@@ -62,16 +62,20 @@ class Hasher:
 
     def fingerprint(self, value: Any, *, by_identity: bool = True) -> Fingerprint:
         """Hash, size and type of any value; raises nothing. `by_identity`: see `canonical`."""
+        return Fingerprint(*self.parts(value, by_identity))
+
+    def parts(self, value: Any, by_identity: bool = True) -> tuple[str | None, int, str, str | None]:
+        """The same as a plain tuple, which costs less; for the hot path."""
         kind = type(value)
         text = canonical(value, by_identity=by_identity)
         if text is None:
-            return Fingerprint(None, rough_size(value), kind.__name__, None)
+            return None, rough_size(value), kind.__name__, None
         data = text.encode("utf-8", "surrogatepass")
         hashed = self._keyed.copy()
         if kind is str:
             hashed.update(b'"')  # "1" is not 1
         hashed.update(data)
-        return Fingerprint(hashed.hexdigest(), len(data), kind.__name__, text)
+        return hashed.hexdigest(), len(data), kind.__name__, text
 
 
 def canonical(value: Any, *, by_identity: bool = True) -> str | None:
@@ -80,13 +84,14 @@ def canonical(value: Any, *, by_identity: bool = True) -> str | None:
     An object that is not data (a client, a session) counts as the same only where it is the very same one;
     with `by_identity` False it has no canonical text: a new object a call does not say that the results differ.
     """
-    if type(value) is str:
+    kind = type(value)
+    if kind is str:
         return value if len(value) <= _LONGEST_STRING else None
     try:
-        if not (type(value) is dict and _is_flat(value)) and not _is_readable(value):
+        if (kind is not dict or not _is_flat(value)) and not _is_readable(value):
             return None
         try:
-            return _encode_plain(value)
+            return "".join(_encode_plain(value, 0))
         except _NotPlainError:
             return _encoder(_Fields(by_identity)).encode(value)
     except Exception:  # noqa: BLE001 - whatever the value's own methods raise: it has no canonical text
@@ -103,8 +108,12 @@ def rough_size(value: Any) -> int:
 
 def name(value: Any) -> str:
     """A span, tool or agent name: valid Unicode on one line, at most 256 characters."""
+    if type(value) is str and value in _good_names:
+        return value
     text = str.__getitem__(value, _NAME_PART) if issubclass(type(value), str) else type(value).__name__
     if text.isascii() and text.isprintable():
+        if len(_good_names) < _MOST_NODES:
+            _good_names.add(text)
         return text
     return valid("".join(c if c.isprintable() else " " for c in text[:_LONGEST_NAME]))
 
@@ -155,6 +164,8 @@ def valid(text: str) -> str:
 
 
 _NAME_PART = slice(_LONGEST_NAME)
+_good_names: set[str] = set()
+"""names that need no change: a program has few, and uses each of them often"""
 
 
 class _NotPlainError(Exception):
@@ -169,13 +180,13 @@ def _encoder(default: Callable[[Any], Any]) -> json.JSONEncoder:
     return json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=default)
 
 
-def _plain_encoder() -> Callable[[Any], str]:
-    """`JSONEncoder.encode` without making a new C encoder each time, which is half of its cost."""
+def _plain_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """`JSONEncoder.iterencode` without making a new C encoder each time, which is half of its cost."""
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return _encoder(_refuse).encode
-    encode = make(None, _refuse, json.encoder.encode_basestring, None, ":", ",", True, False, True)
-    return lambda value: "".join(encode(value, 0))
+        return lambda value, _: _encoder(_refuse).iterencode(value)
+    encode: Any = make(None, _refuse, json.encoder.encode_basestring, None, ":", ",", True, False, True)
+    return encode  # type: ignore[no-any-return]
 
 
 _encode_plain = _plain_encoder()

@@ -79,6 +79,15 @@ def test_configuration_counts():
     assert report.score == pytest.approx(0.75)
 
 
+def test_a_finding_names_its_agent_and_keeps_its_fingerprint_from_run_to_run():
+    def planned(name, calls):
+        return run_of(agent("boss", agent(name, *(tool("search", 0.2, args=number) for number in range(calls)))))
+
+    (few,), (many,), (other,) = (findings(planned(*case)) for case in (("planner", 5), ("planner", 9), ("writer", 5)))
+    assert (few.agent, other.agent) == ("planner", "writer")
+    assert few.fingerprint == many.fingerprint != other.fingerprint
+
+
 def test_a_run_of_no_length():
     report = analyze(run_of(agent("a", 0.0)))
     assert (report.efficiency, report.saving_s, report.findings) == (1.0, 0.0, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -54,7 +55,15 @@ def find_bottlenecks(run: AgentRun) -> tuple[Finding, ...]:
     unchallenged = [finding for finding in found if not _is_replaced(finding, found, run)]
     # Twice, because one that is itself replaced speaks for nobody.
     kept = [finding for finding in found if not _is_replaced(finding, unchallenged, run)]
-    return tuple(sorted(kept, key=lambda finding: (_SEVERITIES.index(finding.severity), -finding.saving_s)))
+    named = (_named(run, finding) for finding in kept)
+    return tuple(sorted(named, key=lambda finding: (_SEVERITIES.index(finding.severity), -finding.saving_s)))
+
+
+def _named(run: AgentRun, finding: Finding) -> Finding:
+    agent = run.agent_of(finding.evidence[0] if finding.evidence else run.root.span_id)
+    identity = "\0".join((finding.kind, agent, finding.operation))
+    digest = hashlib.blake2b(identity.encode("utf-8", "replace"), digest_size=6).hexdigest()
+    return replace(finding, agent=agent, fingerprint=digest)
 
 
 @lru_cache(maxsize=1)

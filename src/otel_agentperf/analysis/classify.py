@@ -108,6 +108,7 @@ _PREFIXES: dict[Kind, tuple[str, ...]] = {
     "retrieval": ("retrieval ",),
     "mcp": ("MCP send tools/call ", "tools/call ", "MCP send "),
 }
+_AGENT_NAMES = (f"{names.INVOKE_AGENT} ", f"{names.INVOKE_WORKFLOW} ")
 
 _HANDOFF_SCOPES = {"(merged": "gcp.vertex.agent", "transfer_to_agent": "gcp.vertex.agent"}
 _PSEUDO_TOOLS = _HANDOFF_SCOPES | {"final_answer": "smolagents", "finish": "dspy"}
@@ -164,6 +165,8 @@ def classify(raw: RawSpan) -> SpanRecord:
 def looks_like_agent(name: str, attributes: Attributes) -> bool:
     """A cheap look at a span that has just started: is it an agent, a workflow, or a chain (which is a workflow
     where nothing of the kind is above it)?"""
+    if not attributes:
+        return name.startswith(_AGENT_NAMES)
     operation = attributes.get(names.GEN_AI_OPERATION_NAME)
     if operation is not None:
         return _OPERATIONS.get(operation) in ("agent", "workflow")
@@ -171,7 +174,7 @@ def looks_like_agent(name: str, attributes: Attributes) -> bool:
         attributes.get("openinference.span.kind") == "AGENT"
         or attributes.get("traceloop.span.kind") in ("agent", "workflow")
         or _is_chain(attributes)
-        or name.startswith("invoke_agent ")
+        or name.startswith(_AGENT_NAMES)
     )
 
 

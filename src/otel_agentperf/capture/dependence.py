@@ -8,12 +8,14 @@ or by an interrupted signal handler would be worse than a lost entry.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from opentelemetry.trace import format_span_id
 
-from .._visible import distinctive_values, holds, searchable
+from .._visible import distinctive_values, distinctive_words, holds, searchable
+from ..sanitize import PLAIN
 
 _SIBLINGS = 16
 _LONGEST_TEXT = 16_384
@@ -27,30 +29,49 @@ class _Call(NamedTuple):
 
 
 class _Calls:
-    """The calls under one parent that have ended well, in `searchable` form."""
+    """The calls under one parent that have ended well."""
 
-    __slots__ = ("all_brought", "all_known", "calls", "size")
+    __slots__ = ("_all_brought", "_read", "_unread", "is_open", "size")
 
     def __init__(self) -> None:
-        self.calls: list[_Call] = []
-        self.all_brought = ""
+        self._unread: list[tuple[int, str, str]] = []
+        self._read: list[_Call] = []
+        self._all_brought = ""
         """all results in one text: most arguments hold nothing of any, which one look tells"""
-        self.all_known = True
+        self.is_open = True
+        """all are known, and one more has room; when not, nothing is told of the calls to come"""
         self.size = 100
 
     def add(self, span_id: int, args: str | None, result: str | None) -> int:
         """Returns the characters that are kept of it."""
+        if not self.is_open:
+            return 0
         if result is None or len(result) > _LONGEST_TEXT:
-            self.all_known = False
-        if not self.all_known or len(self.calls) >= _SIBLINGS:
-            return 0  # nothing will be told any more of the calls to come
-        given = searchable(args) if args is not None and len(args) <= _LONGEST_TEXT else ""
-        call = _Call(span_id, searchable(result or ""), given)
-        self.calls.append(call)
-        self.all_brought += f" {call.brought}"
-        size = 2 * len(call.brought) + len(given) + 100
+            self.is_open = False
+            return 0
+        given = args if args is not None and len(args) <= _LONGEST_TEXT else ""
+        self._unread.append((span_id, given, result))
+        self.is_open = len(self._read) + len(self._unread) < _SIBLINGS
+        size = 2 * len(result) + len(given) + 100
         self.size += size
         return size
+
+    def holding(self, values: Iterable[str]) -> Iterator[int]:
+        """The calls whose result held one of `values`, which they had not been given themselves."""
+        self._read_all()
+        brought = [value for value in values if value in self._all_brought]
+        if brought:
+            for call in list(self._read):
+                if holds(brought, call.brought, call.given):
+                    yield call.span_id
+
+    def _read_all(self) -> None:
+        with suppress(IndexError):  # none left; another thread may take some of them
+            while True:
+                span_id, given, result = self._unread.pop(0)
+                call = _Call(span_id, searchable(result), searchable(given))
+                self._read.append(call)
+                self._all_brought += f" {call.brought}"
 
 
 class Siblings:
@@ -60,21 +81,22 @@ class Siblings:
         self._calls: OrderedDict[int, _Calls] = OrderedDict()
         self._characters = 0
 
-    def depends_on(self, parent: int, args: str | None) -> tuple[str, ...] | None:
-        """The span ids of the earlier siblings whose result `args` hold; None: unknown."""
+    def are_compared(self, parent: int) -> bool:
+        """Is more to be known of the calls under `parent`? No, once there were too many, or one too large."""
+        calls = self._calls.get(parent)
+        return calls is None or calls.is_open
+
+    def depends_on(self, parent: int, args: str | None, values: Any = None) -> tuple[str, ...] | None:
+        """The span ids of the earlier siblings whose result `args` hold; None: unknown. `values`: what `args` is the
+        text of, which spares parsing it where it is flat."""
         earlier = self._calls.get(parent)
-        if earlier is None or not earlier.all_known or len(earlier.calls) >= _SIBLINGS:
+        if earlier is None or not earlier.is_open:
             return None
         if args is None or len(args) > _LONGEST_TEXT:
             return None
-        values = distinctive_values(args)
-        if values is None:
-            return None
-        brought = [value for value in values if value in earlier.all_brought]
-        if not brought:
-            return ()
-        calls = list(earlier.calls)
-        return tuple(format_span_id(call.span_id) for call in calls if holds(brought, call.brought, call.given))
+        flat = type(values) is dict and PLAIN.issuperset(map(type, values.values()))
+        words = distinctive_words(values.values()) if flat else distinctive_values(args)
+        return None if words is None else tuple(map(format_span_id, earlier.holding(words)))
 
     def ended(self, parent: int, span_id: int, args: str | None, result: str | None) -> None:
         """Remember a call that has ended well."""

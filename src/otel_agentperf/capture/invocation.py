@@ -12,18 +12,19 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from opentelemetry import context as context_api
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 
 from .. import _guard, sanitize
 from .. import _semconv as names
 from ..model import Kind
-from .tracing import SUPPRESSED, state
+from .tracing import SUPPRESSED, set_clean, state
 from .usage import tokens_of
 
 _FAILED = Status(StatusCode.ERROR)
 _COMPARED: frozenset[Kind] = frozenset({"tool", "agent", "retrieval"})
+_WHOLE_AT_START: frozenset[Kind] = frozenset({"agent", "workflow"})
+_SHORT_NS = 20_000
 _NONE: Any = object()
 """no value, where None is one"""
 
@@ -61,8 +62,8 @@ class Invocation:
     `stop` or `fail` end the span; whichever comes first counts, the rest does nothing. No method raises.
     """
 
-    __slots__ = ("_args_text", "_cpu_ns", "_ended", "_recording", "_result", "_values",
-                 "context", "kind", "span")  # fmt: skip
+    __slots__ = ("_args_text", "_compared", "_cpu_ns", "_ended", "_parent_id", "_recording", "_result", "_values",
+                 "_wall_ns", "context", "kind", "span")  # fmt: skip
 
     def __init__(self, kind: Kind, span: Span) -> None:
         self.kind = kind
@@ -72,20 +73,38 @@ class Invocation:
         self._recording = span.is_recording()
         self._values: dict[str, Any] = {}
         self._args_text: str | None = None
+        self._compared = True
         self._result: Any = _NONE
         self._cpu_ns = -1
+        parent = getattr(span, "parent", None)
+        self._parent_id: int = parent.span_id if parent is not None else 0
 
     def arguments(self, values: Any) -> None:
         """Record what the call was given: hash and size, and the content where the user turned it on."""
+        if not self._recording:
+            return
         try:
-            if self._recording:
-                self._describe_arguments(values)
+            hashed, size, _, text = state.hasher.parts(values)
+            self._args_text = text
+            recorded, kind = self._values, self.kind
+            recorded[names.ARGS_SIZE] = size
+            if hashed is not None:
+                recorded[names.CACHE_KEY_HASH if kind == "cache" else names.ARGS_HASH] = hashed
+            if state.config.content and kind != "cache":
+                recorded[_CONVENTIONS[kind].args_key] = _content(values)
+            self._compared = kind in _COMPARED and state.siblings.are_compared(self._parent_id)
+            if self._compared:
+                depends_on = state.siblings.depends_on(self._parent_id, text, values)
+                if depends_on is not None:
+                    recorded[names.DEPENDS_ON] = depends_on
         except Exception as fault:  # noqa: BLE001 - ours; a `with` block of the guard costs more than the rest
             _guard.swallowed("invocation.arguments", fault)
 
     def measure_cpu(self) -> None:
         """Count the thread's CPU time from now to the end; for synchronous calls only."""
-        self._cpu_ns = time.thread_time_ns()
+        if self._recording:
+            self._wall_ns = time.perf_counter_ns()
+            self._cpu_ns = time.thread_time_ns()
 
     def result(self, value: Any) -> None:
         """Record what the call gave; used where a `with` block has no return value."""
@@ -149,36 +168,27 @@ class Invocation:
     def _describe(self, error: BaseException | None, result: Any) -> None:
         values = self._values
         if self._cpu_ns >= 0:
-            values[names.CPU_TIME] = max(0, time.thread_time_ns() - self._cpu_ns) / 1e9
+            values[names.CPU_TIME] = self._cpu_time_ns() / 1e9
         if error is not None:
             values[names.ERROR_TYPE] = error_type(error)
             # No description and no recorded exception: messages and stack traces are content.
             self.span.set_status(_FAILED)
         text = self._describe_result(result) if result is not _NONE else None
-        _set_clean(self.span, values)
+        set_clean(self.span, values)
         if self.kind in _COMPARED:
-            own_id, parent_id = self.span.get_span_context().span_id, self._parent_id()
+            own_id = self.span.get_span_context().span_id
             state.siblings.forget(own_id)
-            if error is None and parent_id:
-                state.siblings.ended(parent_id, own_id, self._args_text, text)
+            if error is None and self._parent_id and self._compared:
+                state.siblings.ended(self._parent_id, own_id, self._args_text, text)
 
-    def _describe_arguments(self, values: Any) -> None:
-        hashed, size, _, text = state.hasher.fingerprint(values)
-        self._args_text = text
-        recorded = self._values
-        recorded[names.ARGS_SIZE] = size
-        if hashed is not None:
-            recorded[names.CACHE_KEY_HASH if self.kind == "cache" else names.ARGS_HASH] = hashed
-        if state.config.content and self.kind != "cache":
-            recorded[_CONVENTIONS[self.kind].args_key] = _content(values)
-        if self.kind in _COMPARED:
-            depends_on = state.siblings.depends_on(self._parent_id(), text)
-            if depends_on is not None:
-                recorded[names.DEPENDS_ON] = depends_on
+    def _cpu_time_ns(self) -> int:
+        """The clock is a system call, as dear as a third of a span: what took less than it can tell was busy."""
+        wall = time.perf_counter_ns() - self._wall_ns
+        return wall if wall < _SHORT_NS else max(0, time.thread_time_ns() - self._cpu_ns)
 
     def _describe_result(self, value: Any) -> str | None:
         values = self._values
-        hashed, size, kind, text = state.hasher.fingerprint(value, by_identity=False)
+        hashed, size, kind, text = state.hasher.parts(value, by_identity=False)
         if hashed is not None:
             values[names.RESULT_HASH] = hashed
         values[names.RESULT_SIZE] = size
@@ -188,10 +198,6 @@ class Invocation:
         if state.config.content and self.kind != "cache":
             values[_CONVENTIONS[self.kind].result_key] = _content(value)
         return text
-
-    def _parent_id(self) -> int:
-        parent = getattr(self.span, "parent", None)
-        return parent.span_id if parent is not None else 0
 
 
 def start(
@@ -219,8 +225,11 @@ def start(
         if attributes:
             given.update(attributes)
             verb = given.get(names.GEN_AI_OPERATION_NAME) or f"cache {given.get(names.CACHE_OPERATION, 'get')}"
-        span = state.tracer.start_span(f"{verb} {name}", parent, span_kind, given, start_time=start_time)
+        early = given if kind in _WHOLE_AT_START or not state.may_wait() else None
+        span = state.tracer.start_span(f"{verb} {name}", parent, span_kind, early, start_time=start_time)
         invocation = Invocation(kind, span)
+        if early is None and invocation._recording:
+            set_clean(span, given)
     except Exception as fault:  # noqa: BLE001 - ours; the user's call goes on untraced
         _guard.swallowed("invocation.start", fault)
         return None
@@ -231,19 +240,6 @@ def start(
 
 def _content(value: Any) -> str:
     return sanitize.content(value, state.config.content_limit, state.redact)
-
-
-def _set_clean(span: Span, values: dict[str, Any]) -> None:
-    """`span.set_attributes` for values that `sanitize` has made. The SDK would check each of them again, which
-    costs more than all the rest of ending a span; where its inside looks different, its own way is taken."""
-    bounded = getattr(span, "_attributes", None)
-    if type(bounded) is BoundedAttributes and bounded.max_value_len is None and not bounded._immutable:
-        with bounded._lock:
-            inside = bounded._dict
-            if bounded.maxlen is None or len(inside) + len(values) <= bounded.maxlen:
-                inside.update(values)
-                return
-    span.set_attributes(values)
 
 
 def error_type(error: BaseException) -> str:

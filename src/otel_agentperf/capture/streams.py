@@ -20,6 +20,7 @@ Start = Callable[[], Invocation | None]
 """starts the call's span at its first step; None: not traced"""
 
 
+_TO_COME = frozenset({types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType})
 Ended = Callable[[Invocation, Any], Any]
 """takes over a call's result: returns what the caller gets, and ends the invocation itself, now or later"""
 
@@ -27,6 +28,9 @@ Ended = Callable[[Invocation, Any], Any]
 def ended_with(invocation: Invocation, result: Any, on_result: Ended | None = None) -> Any:
     """End the invocation with `result`, or, where the result is work still to come, when that is done."""
     kind = type(result)
+    if on_result is None and kind not in _TO_COME:
+        invocation.stop(result)
+        return result
     if kind is types.CoroutineType:
         return drive_coroutine(_work_to_come(invocation), result, on_result)
     # One that somebody already reads from is not this call's work.
@@ -34,7 +38,7 @@ def ended_with(invocation: Invocation, result: Any, on_result: Ended | None = No
         return drive_generator(_work_to_come(invocation), result, on_result)
     if kind is types.AsyncGeneratorType:
         return drive_async_generator(_work_to_come(invocation), result, on_result)
-    if on_result is None:
+    if on_result is None:  # a generator that is read already
         invocation.stop(result)
         return result
     return _handed_over(invocation, result, on_result)

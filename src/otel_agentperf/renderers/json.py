@@ -73,6 +73,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "evidence": list(finding.evidence),
         "threshold": finding.threshold,
         "recommendation": finding.recommendation,
+        "agent": finding.agent,
+        "fingerprint": finding.fingerprint,
     }
 
 
