@@ -158,8 +158,15 @@ def db(
     return span(query.split(" ")[0], *parts, attributes=attributes, side="client", failed=bool(error), **fields)
 
 
-def http(url: str, *parts: Part | float, method: str = "GET", status: int = 200, **fields: Any) -> Node:
-    attributes = {"http.request.method": method, "url.full": url, "http.response.status_code": status}
+def http(
+    url: str,
+    *parts: Part | float,
+    method: str = "GET",
+    status: int = 200,
+    more: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Node:
+    attributes = {"http.request.method": method, "url.full": url, "http.response.status_code": status, **(more or {})}
     return span(method, *parts, attributes=attributes, side="client", **fields)
 
 

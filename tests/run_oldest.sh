@@ -11,6 +11,7 @@ venv="${OLDEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-agentperf/oldest}"
 pins=(
   "opentelemetry-api==1.44.0" "opentelemetry-sdk==1.44.0" "opentelemetry-exporter-otlp==1.44.0"
   "opentelemetry-instrumentation==0.65b0" "opentelemetry-semantic-conventions==0.65b0" "wrapt==1.17.*"
+  "pyinstrument==5.0.*"
 )
 if [ ! -x "$venv/bin/pytest" ]; then
   "${PYTHON:-python3}" -m venv "$venv"

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 
 import pytest
 
 from otel_agentperf import _config
-from otel_agentperf._config import Config, load, parse_names
+from otel_agentperf._config import SETTINGS, Config, load, parse_names
 
 
 @pytest.fixture(autouse=True)
@@ -30,21 +30,20 @@ def test_it_does_not_change():
         Config().enabled = False
 
 
-@pytest.mark.parametrize("setting", [setting.name for setting in fields(Config)])
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_can_come_from_the_environment(tmp_path, setting):
-    value = {
+    special = {
         "weights": "1,2,3",
         "thresholds": "a.b=1",
         "baselines": "x=2",
         "cache_spans": "all",
-        "content": "true",
-        "enabled": "false",
-        "max_runs": "7",
-        "max_spans": "7",
-        "content_limit": "7",
-        "max_age_s": "7",
-        "baseline_s": "7",
-    }.get(setting, "abc")
+        "profile": "auto",
+        "budgets": "run.tokens=7",
+        "prices": "gpt=1/2",
+    }
+    default = getattr(Config(), setting)
+    by_type = {bool: str(not default).lower(), int: "7", float: "7", str: "abc"}
+    value = special.get(setting, by_type[type(default)])
     config = of(tmp_path, **{f"OTEL_AGENTPERF_{setting.upper()}": f" {value} "})
     assert str(getattr(config, setting)).lower() in (value, f"{value}.0")
     assert config != Config()
@@ -192,10 +191,120 @@ def test_a_threshold_without_a_name_is_reported_and_ignored(tmp_path, caplog):
 
 def test_an_unknown_variable_of_ours_is_named(tmp_path, caplog):
     of(tmp_path, OTEL_AGENTPERF_TRESHOLDS="a=1")
-    assert "tresholds" in caplog.text
+    assert "OTEL_AGENTPERF_TRESHOLDS" in caplog.text
 
 
 def test_a_wrong_value_is_reported_once_a_process(tmp_path, caplog):
     for _ in range(2):
         of(tmp_path, OTEL_AGENTPERF_MAX_RUNS="many")
     assert len(caplog.messages) == 1
+
+
+PYPROJECT = """
+    [project]
+    name = "app"
+    [tool.otel-agentperf]
+    max_runs = 7
+    baseline_s = 5
+    [tool.otel-agentperf.budgets]
+    "run.duration_s" = 20
+    """
+
+
+def test_pyproject_is_read_below_agentperf_toml_and_the_environment(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    assert (of(tmp_path).max_runs, of(tmp_path).baseline_s) == (7, 5.0)
+    (tmp_path / "agentperf.toml").write_text("baseline_s = 6\nmax_spans = 9")
+    config = of(tmp_path, OTEL_AGENTPERF_MAX_SPANS="8")
+    assert (config.max_runs, config.baseline_s, config.max_spans) == (7, 6.0, 8)
+    assert [config.source(name) for name in ("max_runs", "baseline_s", "max_spans")] == [
+        "pyproject.toml",
+        "agentperf.toml",
+        "OTEL_AGENTPERF_MAX_SPANS",
+    ]
+
+
+def test_the_short_name_of_the_table_does_as_well(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.agentperf]\nmax_runs = 7")
+    assert of(tmp_path).max_runs == 7
+
+
+@pytest.mark.parametrize(
+    "text", ["[tool.ruff]\nline-length = 9", "[broken", "tool = 1 # agentperf", "[tool]\nagentperf = 1", ""]
+)
+def test_a_project_that_does_not_configure_us_is_none_of_our_business(tmp_path, caplog, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert of(tmp_path) == Config()
+    assert not caplog.messages
+
+
+def test_a_wrong_value_names_the_file_it_is_in(tmp_path, caplog):
+    (tmp_path / "pyproject.toml").write_text("[tool.agentperf]\nmax_runs = 0\nmax_rnus = 2")
+    assert of(tmp_path) == Config()
+    assert [message for message in caplog.messages if "max_runs in pyproject.toml" in message]
+    assert [message for message in caplog.messages if "max_rnus in pyproject.toml" in message]
+
+
+def test_budgets_prices_and_suppressions_as_toml(tmp_path, caplog):
+    (tmp_path / "agentperf.toml").write_text(
+        """
+        [budgets]
+        run.tokens = 50_000
+        "tool.search.duration_s" = 2
+        [budgets.agent."my planner"]
+        calls = 10
+        [budgets.tool.input]
+        calls = 3
+        [budgets.tool.unused]
+        [prices]
+        "gpt-4.1" = { input = 2, output = 8, cached = 0.5 }
+        gpt-4.0 = "1/2"
+        [[suppress]]
+        kind = "n_plus_one_calls"
+        operation = "a;b=c"
+        reason = "paged API"
+        [[suppress]]
+        fingerprint = "9f3a00aa11bb"
+        """
+    )
+    config = of(tmp_path)
+    assert {budget.key: budget.limit for budget in config.budget_list()} == {
+        "run.tokens": 50_000,
+        "tool.search.duration_s": 2,
+        "agent.my planner.calls": 10,
+        "tool.input.calls": 3,
+    }
+    assert {budget.source for budget in config.budget_list()} == {"agentperf.toml"}
+    assert [(one.model, one.input, one.output, one.cached) for one in config.price_list()] == [
+        ("gpt-4.1", 2.0, 8.0, 0.5),
+        ("gpt-4.0", 1.0, 2.0, None),
+    ]
+    assert [(one.kind, one.operation, one.fingerprint, one.reason) for one in config.suppression_list()] == [
+        ("n_plus_one_calls", "a;b=c", "", "paged API"),
+        ("", "", "9f3a00aa11bb", ""),
+    ]
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("setting", ["BUDGETS", "PRICES", "SUPPRESS"])
+def test_a_wrong_entry_is_named_once_with_the_setting(tmp_path, caplog, setting):
+    for _ in range(2):
+        of(tmp_path, **{f"OTEL_AGENTPERF_{setting}": "=oops"})
+    [message] = caplog.messages
+    assert f"OTEL_AGENTPERF_{setting}" in message
+    assert "=oops" in message
+
+
+def test_thresholds_of_one_operation_in_toml(tmp_path):
+    (tmp_path / "agentperf.toml").write_text(
+        """
+        [thresholds]
+        "slow_operation.db_s@SELECT a, b FROM t" = 2
+        [thresholds.slow_operation]
+        "tool_s@search" = 12
+        """
+    )
+    assert of(tmp_path).threshold_map() == {
+        "slow_operation.db_s@SELECT a, b FROM t": 2.0,
+        "slow_operation.tool_s@search": 12.0,
+    }

@@ -10,7 +10,7 @@ import pytest
 from _traces import agent, llm, run_of, tool
 from otel_agentperf import analyze
 from otel_agentperf.enrich import critical_path_entries, enrich, finding_attributes, report_attributes
-from otel_agentperf.model import CacheCounts, Finding, ResourceUsage
+from otel_agentperf.model import CacheCounts, Finding, FullCpu, ResourceUsage, Stall
 
 
 def report_of(*parts: Any, **fields: Any) -> Any:
@@ -45,7 +45,9 @@ def test_what_only_the_process_knows_is_there_for_an_offline_analysis() -> None:
 
     counts = (CacheCounts("embeddings", 10, 8, 0.001, 0.1),)
     run = run_of(agent("planner", llm(1.0)))
-    measured = replace(run.root, counts=counts, usage=ResourceUsage(120.5, 30.0))
+    usage = ResourceUsage(120.5, 30.0, 150.0, 512.0, 99.0, 1.5, 80.0, 40.0, (FullCpu(1, 2, 0.9, 0.95),))
+    stalls = (Stall(1, 2, "app/tools.py:42 search", "c" * 16, ("d" * 16,), (1, 2)), Stall(3, 4, "x", elsewhere=True))
+    measured = replace(run.root, counts=counts, usage=usage, stalls=stalls)
     (live,) = find_runs([measured, *run.spans[1:]])
     found = report_attributes(analyze(live))
     assert json.loads(found["agentperf.caches"])[0]["hits"] == 8
@@ -54,7 +56,8 @@ def test_what_only_the_process_knows_is_there_for_an_offline_analysis() -> None:
 
     read = classify(RawSpan("a" * 32, "b" * 16, None, "invoke_agent planner", found, 0, 1))
     assert read.counts == counts
-    assert read.usage == ResourceUsage(120.5, 30.0)
+    assert read.usage == usage
+    assert read.stalls == stalls
 
 
 def test_the_critical_path_names_the_five_that_took_most() -> None:
@@ -96,3 +99,28 @@ def test_broken_unicode_in_names() -> None:
 @pytest.mark.parametrize("span", [object(), None, type("Span", (), {"_attributes": {}, "_events": [], "_links": []})()])
 def test_spans_of_another_make_are_left_alone(span: Any) -> None:
     assert enrich(span, report_of(llm(1.0))) is False
+
+
+def test_the_history_that_was_used_is_read_back() -> None:
+    from dataclasses import replace
+
+    from otel_agentperf.analysis.classify import RawSpan, classify
+    from otel_agentperf.analysis.runs import find_runs
+    from otel_agentperf.model import PastCalls
+
+    past = (PastCalls("tool", 'sear"ch', 42, 0.5, 0.912345), PastCalls("llm", "gpt", 31, 1.0, 4.0))
+    run = run_of(agent("planner", llm(1.0)))
+    (live,) = find_runs([replace(run.root, history=past), *run.spans[1:]])
+    found = report_attributes(analyze(live))
+    assert classify(RawSpan("a" * 32, "b" * 16, None, "invoke_agent planner", found, 0, 1)).history == past
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "{}", "7", '[["tool"]]', '[["tool", "x", 40, NaN, NaN]]', '[["tool", "x", 40, 2, 1]]', '["abcde"]'],
+)
+def test_a_history_that_is_not_ours_is_none(text: str) -> None:
+    from otel_agentperf.analysis.classify import RawSpan, classify
+
+    read = classify(RawSpan("a" * 32, "b" * 16, None, "invoke_agent a", {"agentperf.history": text}, 0, 1))
+    assert read.history == ()

@@ -128,6 +128,18 @@ def test_the_calls_of_a_run(measured: Measured) -> None:
     assert first_chunk.sum == 0.25
 
 
+def test_the_cost_of_a_run() -> None:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    with recording(AgentPerfSpanProcessor(Config(prices="gpt=1000/10000"), meters)) as recorded:
+        measured = Measured(recorded, reader)
+        a_run(measured)
+        a_run(measured)
+        labels, cost = measured.only("agentperf.cost")
+    assert labels == {"gen_ai.agent.name": "planner"}
+    assert cost.value == pytest.approx(2 * (1.0 + 0.5))
+
+
 def test_the_report_of_a_run(measured: Measured) -> None:
     a_run(measured)
     root = measured.recorded.one("invoke_agent planner").attributes or {}

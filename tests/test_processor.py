@@ -664,3 +664,17 @@ def test_the_concurrent_processor_of_the_sdk(reports: list[Report]) -> None:
 
 def test_trace_api_is_not_needed_to_be_global() -> None:
     assert isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, TracerProvider))
+
+
+def test_a_recorded_exception_names_the_error_of_a_span_that_does_not(
+    made: Callable[..., Recording], reports: list[Report]
+) -> None:
+    tracer = made().provider.get_tracer("openinference")
+    kinds = [{"openinference.span.kind": kind} for kind in ("AGENT", "TOOL")]
+    with (
+        tracer.start_as_current_span("bot", attributes=kinds[0]),
+        pytest.raises(TimeoutError),
+        tracer.start_as_current_span("t", attributes=kinds[1]),
+    ):
+        raise TimeoutError("content that stays where it is")
+    assert [span.error for span in reports[0].run.spans] == [None, "TimeoutError"]

@@ -1,19 +1,23 @@
-"""Settings: defaults, then a TOML file, then the environment, into one frozen `Config`.
+"""Settings: defaults, then pyproject.toml, agentperf.toml and the environment, into one frozen `Config`.
 
 A wrong value is reported once, by name, and the default is used. docs/configuration.md has them all in one table.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+from . import _entries
+from ._entries import Budget, ModelPrice, Suppression
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,7 +32,7 @@ _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Every setting. The field `some_name` is `OTEL_AGENTPERF_SOME_NAME`, or `some_name` in agentperf.toml."""
+    """Every setting. The field `some_name` is `OTEL_AGENTPERF_SOME_NAME`, or `some_name` in a TOML file."""
 
     enabled: bool = True
     """false: nothing is patched, analysed or added"""
@@ -53,17 +57,35 @@ class Config:
     weights: str = "0.4,0.3,0.3"
     """of success, speed and resource"""
     thresholds: str = ""
-    """`kind.name=number` entries, separated by commas"""
+    """`kind.name=number` entries, separated by commas; `kind.name@search=number` for one operation or agent"""
     max_runs: int = 1_000
     """runs collected at the same time"""
     max_spans: int = 10_000
     """spans kept of one run"""
     max_age_s: float = 3_600.0
     """seconds after which a run that never ended is forgotten"""
+    budgets: str = ""
+    """`run.tokens=50000,tool.search.duration_s=2`: what a run, an agent or a tool may take"""
+    prices: str = ""
+    """`model=input/output/cached` in USD per million tokens; they win over the price library's"""
+    suppress: str = ""
+    """`kind:operation@agent=reason` or `fingerprint=reason`, separated by semicolons: findings to leave out"""
+    history: bool = True
+    """compare calls with those of earlier runs of the process"""
+    loop_monitor: bool = True
+    """watch the event loops that agents run on for callbacks that hold them up"""
+    resource_monitor: bool = True
+    """read CPU and memory of the process and the machine while runs are open"""
+    profile: str = "off"
+    """which runs get a CPU profile: on (all), auto (the next one after one that was too slow) or off"""
+    profile_interval_s: float = 0.005
+    """seconds between two samples"""
+    told_in: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """no setting: where each of those that were given came from"""
 
     def baseline(self, agent: str) -> float:
         """Seconds at which the speed of `agent` is 0."""
-        return dict(_numbers(self.baselines)).get(agent, self.baseline_s)
+        return dict(_entries.numbers(self.baselines)).get(agent, self.baseline_s)
 
     def weight_triple(self) -> tuple[float, float, float]:
         """Weights of success, speed and resource."""
@@ -71,15 +93,50 @@ class Config:
         return success, speed, resource
 
     def threshold_map(self) -> Mapping[str, float]:
-        """The user's thresholds by `kind.name`."""
-        return dict(_numbers(self.thresholds))
+        """The user's thresholds by `kind.name` or `kind.name@operation-or-agent`."""
+        return dict(_entries.numbers(self.thresholds))
+
+    def budget_list(self) -> tuple[Budget, ...]:
+        return _entries.budgets(self.budgets, self.source("budgets"))
+
+    def price_list(self) -> tuple[ModelPrice, ...]:
+        return _entries.prices(self.prices)
+
+    def suppression_list(self) -> tuple[Suppression, ...]:
+        return _entries.suppressions(self.suppress)
+
+    def source(self, setting: str) -> str:
+        """Where a setting was given: the environment variable, or the name of the file."""
+        return self.told_in.get(setting, _variable(setting))
+
+    def where(self, setting: str) -> str:
+        """The same with the setting's name, for messages."""
+        source = self.source(setting)
+        return source if source == _variable(setting) else f"{setting} in {source}"
+
+
+SETTINGS = tuple(setting.name for setting in fields(Config) if setting.name != "told_in")
+_LISTS = ("budgets", "prices", "suppress")
 
 
 def load(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Config:
-    """The configuration from `OTEL_AGENTPERF_CONFIG` or ./agentperf.toml, and the environment, which wins."""
+    """The configuration from pyproject.toml and agentperf.toml (or the file that `OTEL_AGENTPERF_CONFIG` names) in
+    the working directory, and from the environment. The later one wins."""
     environ = os.environ if environ is None else environ
-    config = _checked(Config(), _from_toml(environ, directory or Path()))
-    return _checked(config, _from_environ(environ))
+    config = Config()
+    for path, given in _from_files(environ, directory or Path()):
+        config = _checked(config, given, path.name)
+    config = _checked(config, _from_environ(environ), "")
+    for setting in _LISTS:
+        for fault in _entries.faults(setting, getattr(config, setting)):
+            _warn(f"{config.where(setting)}: {fault}")
+    return config
+
+
+def warn_once(messages: Iterable[str]) -> None:
+    """Log each message unless it has been in this process."""
+    for message in messages:
+        _warn(message)
 
 
 def parse_names(text: str) -> frozenset[str]:
@@ -96,20 +153,27 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     return given
 
 
-def _from_toml(environ: Mapping[str, str], directory: Path) -> dict[str, Any]:
+def _from_files(environ: Mapping[str, str], directory: Path) -> list[tuple[Path, dict[str, Any]]]:
     told = environ.get(_PREFIX + "CONFIG", "").strip()
-    path = Path(told) if told else directory / "agentperf.toml"
-    if not told and not path.is_file():
-        return {}
+    paths = [directory / "pyproject.toml", Path(told) if told else directory / "agentperf.toml"]
+    return [(path, _from_toml(path)) for path in paths if path.is_file() or str(path) == told]
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    """The settings of a file: all of agentperf.toml, our table of pyproject.toml."""
     try:
-        given: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # A project's file that does not speak of us is none of our business, nor are its faults.
+        ours = path.name != "pyproject.toml" or "agentperf" in text
+        given: dict[str, Any] = tomllib.loads(text) if ours else {}
     except (OSError, ValueError) as error:
         _warn(f"cannot read {path}: {error}; it is ignored")
         return {}
-    tables = {name: value for name, value in given.items() if isinstance(value, dict)}
-    for name, table in tables.items():
-        given[name] = ",".join(f"{key}={value}" for key, value in _flat(table))
-    return given
+    if path.name != "pyproject.toml":
+        return given
+    tools = given.get("tool")
+    tables = [tools.get(name) for name in ("agentperf", "otel-agentperf")] if isinstance(tools, dict) else []
+    return {name: value for table in tables if isinstance(table, dict) for name, value in table.items()}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -123,23 +187,29 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return entries
 
 
-def _checked(config: Config, given: Mapping[str, Any]) -> Config:
-    known = {setting.name: getattr(Config(), setting.name) for setting in fields(Config)}
+def _checked(config: Config, given: Mapping[str, Any], file: str) -> Config:
+    """With what was given, in `file` or, where that is empty, the environment."""
     changes: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in known:
-            _warn(f"unknown setting {name}; it is ignored")
+        where = f"{name} in {file}" if file else _variable(name)
+        if name not in SETTINGS:
+            _warn(f"unknown setting {where}; it is ignored")
             continue
         try:
-            changes[name] = _PARSERS.get(name, _CONVERT[type(known[name])])(value)
+            changes[name] = _PARSERS.get(name, _CONVERT[type(getattr(Config(), name))])(value)
         except ValueError as error:
-            _report(name, value, str(error))
-    return replace(config, **changes)
+            _report(where, name, value, str(error))
+    told_in = {name: file or _variable(name) for name in changes}
+    return replace(config, **changes, told_in={**config.told_in, **told_in})
 
 
-def _report(setting: str, value: object, expected: str) -> None:
+def _variable(setting: str) -> str:
+    return _CONTENT if setting == "content" else _PREFIX + setting.upper()
+
+
+def _report(where: str, setting: str, value: object, expected: str) -> None:
     shown = "its value" if setting == "hash_key" else repr(value)
-    _warn(f"{_PREFIX}{setting.upper()}: {shown} is not valid (expected {expected}); the default is used")
+    _warn(f"{where}: {shown} is not valid (expected {expected}); the default is used")
 
 
 @cache
@@ -185,21 +255,31 @@ def _choice(*allowed: str) -> Callable[[Any], str]:
     return parse
 
 
-def _numbers(text: str) -> Iterator[tuple[str, float]]:
-    """The entries of `a=1,b=2.5`; raises ValueError naming the first wrong one."""
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, _, number = entry.partition("=")
-        try:
-            if not name.strip():
-                raise ValueError
-            yield name.strip(), float(number)
-        except ValueError:
-            raise ValueError(f"name=number, which {entry!r} is not") from None
-
-
 def _text(value: object) -> str:
-    """A TOML list stands for its members separated by commas."""
+    """A TOML list stands for its members separated by commas, a table for its `key=value` entries."""
+    if isinstance(value, dict):
+        value = [f"{key}={entry}" for key, entry in _flat(value)]
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _prices(value: object) -> str:
+    """In TOML a price may be a table: `{ input = 3, output = 15, cached = 0.3 }`."""
+    return _text(_with_prices_as_text(value))
+
+
+def _with_prices_as_text(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    if {"input", "output"} <= value.keys() <= {"input", "output", "cached"}:
+        return "/".join(str(value[part]) for part in ("input", "output", "cached") if part in value)
+    return {key: _with_prices_as_text(inner) for key, inner in value.items()}
+
+
+def _suppress(value: object) -> str:
+    """A TOML list of tables as JSON; the environment's text as it is."""
+    if isinstance(value, dict):
+        value = [value]
+    return json.dumps(value, default=str) if isinstance(value, list) else str(value)
 
 
 def _pattern(value: object) -> str:
@@ -210,8 +290,8 @@ def _pattern(value: object) -> str:
 
 
 def _number_list(value: object) -> str:
-    text = str(value)
-    list(_numbers(text))
+    text = _text(value)
+    list(_entries.numbers(text))
     return text
 
 
@@ -235,8 +315,11 @@ _CONVERT: dict[type, Callable[[Any], Any]] = {
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "content": _content,
     "cache_spans": _choice("all", "remote", "none"),
+    "profile": lambda value: _choice("on", "auto", "off")("on" if value is True else value or "off"),
     "weights": _weights,
     "redact": _pattern,
     "thresholds": _number_list,
     "baselines": _number_list,
+    "prices": _prices,
+    "suppress": _suppress,
 }

@@ -31,7 +31,7 @@ def visible_text(value: Any) -> str | None:
         return None
     if not isinstance(value, str):
         return _dump(value)
-    if len(value) > _LONGEST_TEXT or value.rstrip('"').endswith(_TRUNCATION_MARKS):
+    if len(value) > _LONGEST_TEXT or is_cut_off(value):
         return None
     if value.lstrip()[:1] in ("{", "["):
         try:
@@ -43,6 +43,11 @@ def visible_text(value: Any) -> str | None:
             # A text that opens like JSON and does not parse was most likely cut off, or is a repr.
             return value if value.rstrip().endswith(("}", "]")) else None
     return value
+
+
+def is_cut_off(text: str) -> bool:
+    """Does the text end in a mark that something was left out?"""
+    return text.rstrip('"').endswith(_TRUNCATION_MARKS)
 
 
 def _content(value: Any) -> Any:

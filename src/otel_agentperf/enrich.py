@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -19,7 +19,7 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
 from . import _semconv as names
-from .model import CacheCounts, Finding, Report, ResourceUsage
+from .model import CacheCounts, Finding, Report, ResourceUsage, SpanRecord, Stall
 from .sanitize import valid
 
 _LINKS = 8
@@ -48,19 +48,47 @@ def report_attributes(report: Report) -> dict[str, Any]:
         names.CACHE_MISSES: sum(cache.lookups - cache.hits for cache in report.caches),
         names.TOKENS_INPUT: report.tokens.input,
         names.TOKENS_OUTPUT: report.tokens.output,
+        # A part of the cost would pass for all of it.
+        names.COST_USD: report.cost.usd if report.cost.complete else None,
         names.INCOMPLETE: report.run.incomplete,
         **{names.BOTTLENECK_FLAG + kind: True for kind in kinds},
-        **measured_attributes(report.root.counts, report.root.usage),
+        **profile_attributes(report.root),
+        **measured_attributes(report.root.counts, report.root.usage, report.root.stalls),
+        names.HISTORY: json.dumps([astuple(past) for past in report.root.history]) if report.root.history else None,
     }
     return _clean(attributes)
 
 
-def measured_attributes(counts: tuple[CacheCounts, ...], usage: ResourceUsage | None) -> dict[str, Any]:
+def measured_attributes(
+    counts: tuple[CacheCounts, ...], usage: ResourceUsage | None, stalls: tuple[Stall, ...] = ()
+) -> dict[str, Any]:
     """What only the process itself knows, so that an offline analysis of the exported run finds it."""
     return {
         names.CACHES: json.dumps([asdict(count) for count in counts]) if counts else None,
         names.PROCESS_MEMORY: usage.memory_mb if usage else None,
         names.PROCESS_CPU: usage.cpu_percent if usage else None,
+        names.STALLS: json.dumps([asdict(stall) for stall in stalls]) if stalls else None,
+        **(_usage_attributes(usage) if usage else {}),
+    }
+
+
+def _usage_attributes(usage: ResourceUsage) -> dict[str, Any]:
+    return {
+        names.PROCESS_MEMORY_PEAK: usage.memory_peak_mb,
+        names.PROCESS_MEMORY_LIMIT: usage.memory_limit_mb,
+        names.PROCESS_CPU_PEAK: usage.cpu_peak_percent,
+        names.PROCESS_CORES: usage.cores,
+        names.MACHINE_CPU: usage.machine_cpu_percent,
+        names.MACHINE_MEMORY: usage.machine_memory_percent,
+        names.FULL_CPU: json.dumps([asdict(full) for full in usage.full_cpu]) if usage.full_cpu else None,
+    }
+
+
+def profile_attributes(root: SpanRecord) -> dict[str, Any]:
+    """Where the CPU went, which only the process itself saw: the spans it belongs to have been exported by now."""
+    return {
+        names.PROFILE: json.dumps([asdict(profile) for profile in root.profile]) if root.profile else None,
+        names.PROFILE_NOTE: root.profile_note or None,
     }
 
 

@@ -75,6 +75,7 @@ class Metrics:
         self._saving = histogram(names.METRIC_BOTTLENECK_SAVING, "s", _SECONDS, "What mending a bottleneck would save")
         self._bottlenecks = meter.create_counter(names.METRIC_BOTTLENECKS, "1", "Bottlenecks found")
         self._lookups = meter.create_counter(names.METRIC_CACHE_LOOKUPS, "1", "Cache look-ups")
+        self._cost = meter.create_counter(names.METRIC_COST, "{USD}", "Cost of runs, where all of it is known")
         self._time_saved = meter.create_counter(names.METRIC_CACHE_TIME_SAVED, "s", "Time that cache hits saved")
         meter.create_observable_up_down_counter(
             names.METRIC_AGENTS_ACTIVE, [self._observe_active], "1", "Agents running now"
@@ -111,6 +112,8 @@ class Metrics:
         agent = {names.GEN_AI_AGENT_NAME: self._labels.bounded("agent", report.root.operation)}
         self._score.record(report.score, agent)
         self._efficiency.record(report.efficiency, agent)
+        if report.cost.complete and report.cost.usd is not None:
+            self._cost.add(report.cost.usd, agent)
         self._record_findings(report)
         self._record_caches(report)
 

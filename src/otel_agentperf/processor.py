@@ -35,14 +35,15 @@ from . import _config, _guard
 from . import _semconv as names
 from .analysis.analyze import analyze, detectors
 from .analysis.classify import RawSpan, classify, looks_like_agent
+from .analysis.known import unknown_names
 from .analysis.runs import find_runs
-from .capture import counts
 from .capture.tracing import SCOPE, library_version, state
 from .enrich import enrich, report_attributes
 from .metrics import Metrics
 from .model import AgentRun, Report, SpanRecord
-from .resources import Resources
+from .prices import price_source
 from .run_buffer import Bucket, RunBuffer
+from .sensors import Sensors
 
 Listener = Callable[[Report], object]
 L = TypeVar("L", bound=Listener)
@@ -83,10 +84,12 @@ class AgentPerfSpanProcessor(SpanProcessor):
         self._enabled = self._config.enabled
         self._buffer = RunBuffer(self._config.max_runs, self._config.max_spans, self._config.max_age_s)
         self._metrics = Metrics(meter_provider, self._buffer)
-        self._resources = Resources()
         self._thresholds = self._config.threshold_map()
+        self._sensors = Sensors(self._config, self._buffer)
+        self._prices = price_source() if self._enabled else None
         self._sees_endings = False
         detectors()
+        _config.warn_once(unknown_names(self._config))
         self._tracer = trace.get_tracer(SCOPE, library_version(), tracer_provider) if tracer_provider else None
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -99,13 +102,8 @@ class AgentPerfSpanProcessor(SpanProcessor):
             parent_id = None if parent is None or parent.is_remote else parent.span_id
             is_agent = looks_like_agent(span.name, _attributes(span))
             bucket = self._buffer.started(context.trace_id, context.span_id, parent_id, span, is_agent)
-            if bucket is None:
-                return
-            if bucket.size == 1 and bucket.outer is None and len(self._buffer) == 1:
-                counts.drain()  # what was looked up outside of any run belongs to none
-            # A lone call is no run; reading the clocks for each would cost it a tenth more.
-            if bucket.mark is None and (is_agent or bucket.size > 1):
-                bucket.mark = self._resources.mark()
+            if bucket is not None:
+                self._sensors.span_started(span.name, context, bucket, is_agent, began * 1e-9)
         except Exception as fault:  # noqa: BLE001 - ours; it would reach the user's program
             _guard.swallowed("processor.on_start", fault)
         self._metrics.self_ns += perf_counter_ns() - began
@@ -140,6 +138,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
     def shutdown(self) -> None:
         """Report the runs that are still open, as incomplete."""
         now = time.time_ns()
+        self._sensors.stop()
         for bucket, open_spans in self._buffer.drain():
             with _guard.guard("processor.shutdown"):
                 self._report_open(bucket, open_spans, now)
@@ -166,6 +165,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         report = self._report(bucket, span) if self._ends_run(bucket, span, context, is_root) else None
         if is_root:
             self._buffer.close(context.trace_id, bucket)
+            self._sensors.ended(context, bucket)
         return report
 
     def _ends_run(self, bucket: Bucket, span: ReadableSpan, context: SpanContext, is_root: bool) -> bool:
@@ -196,8 +196,9 @@ class AgentPerfSpanProcessor(SpanProcessor):
         run = self._find_run(bucket, span)
         if run is None:
             return None
-        report = analyze(run, self._config)
+        report = analyze(run, self._config, self._prices)
         self._metrics.record(report)
+        self._sensors.learn(report)
         for listener in list(_listeners):
             with _guard.guard("on_report"):
                 listener(report)
@@ -210,15 +211,14 @@ class AgentPerfSpanProcessor(SpanProcessor):
         root_id = format_span_id(context.span_id)
         records = [_classified(record) for record in bucket.spans()]
         incomplete = bucket.dropped > 0
-        usage = None
         if bucket.root_id == context.span_id:
-            usage = self._resources.since(bucket.mark) if bucket.mark is not None else None
             incomplete |= bucket.open_spans > 0
         else:
             records = _below(root_id, records)
         for index, record in enumerate(records):
             if record.span_id == root_id:
-                records[index] = replace(record, counts=counts.drain(), usage=usage, incomplete=incomplete)
+                found = self._sensors.found(context, record, records, bucket)
+                records[index] = replace(record, incomplete=incomplete, **found)
         runs = find_runs(records, self._thresholds)
         return next((run for run in runs if run.root.span_id == root_id), None)
 
@@ -229,6 +229,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         bucket.records.extend(_ended(span)._replace(end_ns=now) for span in open_spans)
         bucket.dropped += 1
         self._report(bucket, root)
+        self._sensors.ended(root.get_span_context(), bucket)
 
     def _export_apart(self, span: ReadableSpan, report: Report) -> None:
         context = span.get_span_context()
@@ -257,6 +258,7 @@ class _Ended(NamedTuple):
     scope: InstrumentationScope | None
     resource: Resource
     kind: SpanKind
+    exception: str | None
 
     def classified(self) -> SpanRecord:
         parent = self.parent
@@ -273,6 +275,7 @@ class _Ended(NamedTuple):
             str(self.resource.attributes.get("service.name", "")),
             self.kind.name.lower(),
             parent is not None and parent.is_remote,
+            exception=self.exception,
         )
         return classify(raw)
 
@@ -286,9 +289,19 @@ _OUTSIDE = attrgetter("context", "parent", "name", "attributes", "start_time", "
 def _ended(span: ReadableSpan) -> _Ended:
     """In one look at the SDK's fields, which costs a fifth of asking for them one by one."""
     try:
-        return tuple.__new__(_Ended, _INSIDE(span))
+        return tuple.__new__(_Ended, (*_INSIDE(span), _exception(span)))
     except AttributeError:
-        return _Ended(*_OUTSIDE(span))
+        return _Ended(*(*_OUTSIDE(span), _exception(span)))
+
+
+def _exception(span: ReadableSpan) -> str | None:
+    """The type of the last exception that a failed span recorded. The event itself, which also holds what the
+    exception said and its stack, is not kept."""
+    if span.status.status_code is not StatusCode.ERROR:
+        return None
+    recorded = (event.attributes or {} for event in reversed(span.events) if event.name == "exception")
+    told = next(recorded, {}).get("exception.type")
+    return told if isinstance(told, str) else None
 
 
 def _attributes(span: Any) -> Mapping[str, Any]:

@@ -8,9 +8,10 @@ from _traces import TRACE_ID
 from otel_agentperf.analysis.classify import RawSpan, classify, looks_like_agent
 
 
-def record(name="span", side="internal", failed=False, scope="", **given):
+def record(name="span", side="internal", failed=False, scope="", exception=None, **given):
     attributes = given.pop("attributes", {}) | given
-    return classify(RawSpan(TRACE_ID, "1" * 16, None, name, attributes, 10, 20, failed, scope, side=side))
+    told = {"side": side, "exception": exception}
+    return classify(RawSpan(TRACE_ID, "1" * 16, None, name, attributes, 10, 20, failed, scope, **told))
 
 
 GEN_AI = "gen_ai.operation.name"
@@ -270,3 +271,14 @@ def test_an_end_before_the_start_is_an_end_at_the_start():
 )
 def test_looks_like_agent(name, attributes, expected):
     assert looks_like_agent(name, attributes) is expected
+
+
+def test_a_recorded_exception_names_the_error_of_a_failed_span():
+    assert record(failed=True, exception="openai.RateLimitError").error == "openai.RateLimitError"
+    assert record(failed=True, exception="X", attributes={"error.type": "timeout"}).error == "timeout"
+    assert record(exception="X").error is None
+
+
+def test_a_task_goes_by_its_bare_name():
+    told = {"traceloop.span.kind": "task", "traceloop.entity.name": "execute"}
+    assert record(name="execute.task", attributes=told).operation == "execute"

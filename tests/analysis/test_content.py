@@ -9,7 +9,7 @@ from otel_agentperf._config import Config
 from otel_agentperf.analysis.analyze import analyze
 from otel_agentperf.analysis.content import arguments_text, asks, result_size, result_text
 from otel_agentperf.analysis.runs import find_runs
-from otel_agentperf.readers import Query, otlp_json
+from otel_agentperf.readers import Query, files
 
 DATA = Path(__file__).parent / "data"
 IN, OUT = "llm.input_messages.0.message.", "llm.output_messages.0.message."
@@ -18,6 +18,11 @@ IN, OUT = "llm.input_messages.0.message.", "llm.output_messages.0.message."
 def test_a_retrievals_query_and_documents():
     shown = {"gen_ai.retrieval.query.text": "refunds?", "gen_ai.retrieval.documents": '[{"id": "d1"}]'}
     assert (arguments_text("retrieval", shown), result_text("retrieval", shown)) == ("refunds?", '[{"id":"d1"}]')
+
+
+def test_googles_spelling_of_a_tools_content():
+    shown = {"gcp.vertex.agent.tool_call_args": '{"q": "tea"}', "gcp.vertex.agent.tool_response": "green"}
+    assert (arguments_text("tool", shown), result_text("tool", shown)) == ('{"q":"tea"}', "green")
 
 
 def test_documents_without_their_scores():
@@ -96,7 +101,7 @@ RECORDED = [
 @pytest.mark.parametrize(("file", "kind", "model"), RECORDED)
 def test_recorded_langgraph_agents(file, kind, model):
     """Four model turns; three ask for the weather of one city, one of them for another tool at the same time."""
-    runs = [run for run in find_runs(otlp_json.read(str(DATA / file), Query())) if len(run.spans) > 1]
+    runs = [run for run in find_runs(files.read(str(DATA / file), Query())) if len(run.spans) > 1]
     [report] = [analyze(run, Config()) for run in runs]
     calls = {(entry.kind, entry.name): entry.calls for entry in report.operations if entry.kind != "other"}
     assert calls == {

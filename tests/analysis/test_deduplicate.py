@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from _traces import agent, llm, node, records, run_of, tool
+from _traces import agent, llm, node, records, run_of, span, tool
 from otel_agentperf.analysis.deduplicate import deduplicate
 from otel_agentperf.analysis.summary import tokens
 
@@ -46,6 +46,13 @@ def test_a_tool_seen_by_two_instrumentations_counts_once_with_the_details_of_bot
     assert (spans[1].args, spans[1].result) == ('{"x":5}', "r")
 
 
+def test_a_tool_on_an_mcp_server_in_the_same_process_counts_once():
+    request = span("tools/call t", tool("t", 1.0), attributes={"mcp.method.name": "tools/call"})
+    assert kinds(agent("a", tool("t", request), tool("t", tool("t", 1.0)))) == [
+        "agent", "tool", "mcp", "other", "tool", "tool"
+    ]  # fmt: skip
+
+
 def test_what_the_inner_span_depends_on_says_nothing_about_the_outer_ones_siblings():
     inner = tool("t", 1.0, args={"x": 5}, depends_on=[], scope="inner")
     assert deduplicate(records(agent("a", tool("t", inner, scope="outer"))))[1].depends_on is None
@@ -89,3 +96,17 @@ def test_a_very_deep_chain():
         tree = llm(node("n", tree))
     spans = deduplicate(records(agent("a", tree)))
     assert sum(span.kind == "llm" for span in spans) == 1
+
+
+def test_the_size_that_only_the_inner_span_tells():
+    inner = tool("search", 0.5, result="leaf", more={"agentperf.result.size": 40_000}, scope="ours")
+    run = run_of(agent("a", tool("search", inner, scope="framework")))
+    [outer] = [span for span in run.spans if span.kind == "tool"]
+    assert (outer.scope, outer.result_size, outer.shown_size) == ("framework", 40_000, len("leaf"))
+
+
+def test_a_call_seen_twice_is_marked_so_but_an_agent_seen_twice_is_not():
+    twice = deduplicate(records(llm(llm(1.0, scope="client"), scope="fw")))
+    assert [span.double for span in twice] == [True, False]
+    nested = deduplicate(records(agent("a", agent("a", llm(1.0), scope="client"), llm(1.0), scope="fw")))
+    assert not any(span.double for span in nested)

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
-from otel_agentperf.analysis.measurements import first, measure, nanoseconds, number, resource_usage, strings, text
+from otel_agentperf.analysis.measurements import (
+    first,
+    measure,
+    nanoseconds,
+    number,
+    resource_usage,
+    stalls,
+    strings,
+    text,
+)
+from otel_agentperf.model import FullCpu, Stall
 
 
 @pytest.mark.parametrize(
@@ -53,3 +64,26 @@ def test_resource_usage_may_be_half_known():
     usage = resource_usage({"agentperf.process.memory": 5})
     assert usage is not None
     assert (usage.memory_mb, usage.cpu_percent) == (5.0, None)
+
+
+def test_resource_usage_in_full():
+    full = {"start_ns": 1, "duration_ns": 2, "own": 0.9, "machine": 0.95}
+    usage = resource_usage({"agentperf.process.cores": 2, "agentperf.full_cpu": json.dumps([full])})
+    assert usage is not None
+    assert (usage.cores, usage.full_cpu) == (2.0, (FullCpu(1, 2, 0.9, 0.95),))
+    assert resource_usage({"agentperf.full_cpu": "[]"}) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, 5, "", "not json", "{}", "[1]", '[{"start_ns": 1}]', '[{"start_ns": 1e999, "duration_ns": 1, "frame": ""}]',
+     '[{"start_ns": 1, "duration_ns": 1, "frame": "f", "waiting": 5}]', "[" * 100_000],
+)  # fmt: skip
+def test_broken_stalls_are_none(told):
+    assert stalls(told) == ()
+
+
+def test_stalls_are_bounded():
+    one = {"start_ns": 1, "duration_ns": -2, "frame": "f", "due_ns": [3, 1]}
+    assert stalls(json.dumps([one])) == (Stall(1, 0, "f", due_ns=(1, 3)),)
+    assert len(stalls(json.dumps([one] * 1_000))) == 64

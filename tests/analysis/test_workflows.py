@@ -80,4 +80,4 @@ def test_a_graph_inside_a_graph_is_an_agent_of_its_own():
 def test_a_cycle_is_no_agent_of_its_own():
     call = tool("look_up", 0.5, args={"q": "tea"}, result="leaf")
     run = run_of(chain("bot", *[chain("cycle", llm(0.2), call)] * 3))
-    assert [finding.kind for finding in findings(run)] == ["duplicate_calls"]
+    assert [finding.kind for finding in findings(run)] == ["agent_loop"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -52,6 +53,11 @@ class Done:
         return [run["name"] for run in self.document["runs"]]
 
 
+def _heed_interrupts() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, and so would be all below it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Folder:
     """Where programs are written and run."""
@@ -67,7 +73,8 @@ class Folder:
     def start(self, *command: object, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [str(part) for part in command], cwd=self.path, env=environment(**(env or {})), text=True, errors="replace",
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, **options,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE,
+            preexec_fn=_heed_interrupts, **options,
         )  # fmt: skip
 
     def run(self, *command: object, stdin: str = "", env: Mapping[str, str] | None = None, **options: Any) -> Done:

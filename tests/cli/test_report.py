@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,8 @@ def test_options_for_jaeger_reach_it() -> None:
         (["--limit", "0", "-"], "--limit"),
         (["--format", "xml", "-"], "'xml' is not"),
         ([], "Missing argument 'SOURCE…'"),
+        (["--top", "0", "-"], "--top"),
+        (["--only", "bad_luck", "-"], "'bad_luck' is none of: "),
         (["--output", "/no/such/folder/x", "-"], "cannot write /no/such/folder/x: No such file or directory"),
     ],
 )
@@ -141,6 +144,34 @@ def test_a_wrong_option_is_explained(args: list[str], expected: str) -> None:
     result = report(*args)
     assert result.exit_code == 2
     assert expected in result.stderr
+
+
+def test_top_is_the_runs_with_most_to_save_worst_first(tmp_path: Path) -> None:
+    trees = [agent(f"a{n}", *[tool("search", 0.1, args={"n": m}) for m in range(n)]) for n in (6, 9, 7, 8)]
+    path = tmp_path / "traces.jsonl"
+    path.write_text("".join(json.dumps(document(tree, trace_id=f"{n:032x}")) + "\n" for n, tree in enumerate(trees, 1)))
+    assert names(report("--format", "json", "--top", "2", path)) == ["a9", "a8"]
+    assert names(report("--format", "json", "--top", "9", path)) == ["a9", "a8", "a7", "a6"]
+    assert "runs, 0 failed" not in report("--top", "1", path).stdout
+
+
+def test_only_shows_runs_with_a_finding_of_the_kind(loop: Path, quiet: Path) -> None:
+    assert names(report("--format", "json", "--only", "n_plus_one_calls", loop, quiet)) == ["planner"]
+    assert names(report("--format", "json", "--only", "retry_storm", loop, quiet)) == []
+
+
+def test_a_report_is_no_trace_but_says_what_it_is_for(loop: Path, tmp_path: Path) -> None:
+    report("--format", "json", "--output", tmp_path / "report.json", loop)
+    assert "it is a report, which agentperf diff compares" in report(tmp_path / "report.json").stderr
+
+
+def test_runs_come_by_start_whatever_the_order_of_the_traces(tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    order = (3, 1, 2)
+    path.write_text(
+        "".join(json.dumps(document(agent(f"a{n}", llm(1.0)), trace_id=f"{9 - n:032x}", start_s=n)) for n in order)
+    )
+    assert names(report("--format", "json", path)) == ["a1", "a2", "a3"]
 
 
 def test_output_goes_to_a_file(loop: Path, tmp_path: Path) -> None:
@@ -192,14 +223,30 @@ def test_progress_is_for_a_terminal_only(loop: Path) -> None:
             os.close(ours)
 
     assert errors_of(terminal=False) == b""
-    assert b"reading" in errors_of(terminal=True) or b"finding runs" in errors_of(terminal=True)
+    assert b"analysing traces" in errors_of(terminal=True)
 
 
-@pytest.mark.parametrize("args", [[], ["run"], ["report"]], ids=["agentperf", "run", "report"])
+def test_progress_is_not_in_the_midst_of_a_report_on_the_same_terminal(loop: Path) -> None:
+    ours, theirs = pty.openpty()
+    env = environment(TERM="xterm")
+    command = [AGENTPERF, "report", "--format", "json", loop]
+    subprocess.run(command, env=env, stdout=theirs, stderr=theirs, check=True)
+    os.close(theirs)
+    written = b""
+    with suppress(OSError):
+        while chunk := os.read(ours, 100_000):
+            written += chunk
+    os.close(ours)
+    assert b"analysing" not in written
+    start = written.index(b'{"schema"')
+    assert json.loads(written[start:])["runs"][0]["name"] == "planner"
+
+
+@pytest.mark.parametrize("args", [[], ["run"], ["report"], ["diff"]], ids=["agentperf", "run", "report", "diff"])
 def test_help_says_what_to_type(args: list[str]) -> None:
     result = CliRunner().invoke(main, [*args, "--help"])
     assert result.exit_code == 0
-    assert "agentperf run" in result.stdout or "agentperf report" in result.stdout
+    assert f"  agentperf {args[0] if args else 'run'} " in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert CliRunner().invoke(main, [*args, "-h"]).stdout == result.stdout
     assert "..." not in result.stdout.replace("[ARGS]...", "")

@@ -34,6 +34,13 @@ def _between(part, *others, times=3):
     return [step for _ in range(times) for step in (part, *others)]
 
 
+def _apart(*calls):
+    """Each after its model turn, with another call in between, so that the agent does not go round in a circle."""
+    for number, call in enumerate(calls):
+        yield from [call] if call else []
+        yield from (llm(0.3), tool("look_up", 0.1, args={"q": number}, result=f"r{number}"))
+
+
 SILENT = {
     "different arguments": agent("a", *[_user(i) for i in range(4)]),
     "results differ": agent("a", *[_user(result=f"v{i}") for i in range(4)]),
@@ -131,23 +138,23 @@ def test_silent(trace):
 LOUD = {
     "in a row": (agent("a", *[_user()] * 3, llm(1.0)), agent("a", _user(), llm(1.0)), "get_user"),
     "between model turns": (
-        agent("a", *_between(_user(), llm(0.3))),
-        agent("a", _user(), llm(0.3), llm(0.3), llm(0.3)),
+        agent("a", *_apart(_user(), _user(), _user())),
+        agent("a", *_apart(_user(), None, None)),
         "get_user",
     ),
     "in graph nodes": (
-        agent("a", *_between(node("tools", _user()), node("model", llm(0.3)))),
-        agent("a", node("tools", _user()), *[node("model", llm(0.3))] * 3),
+        agent("a", *[node("step", part) for part in _apart(_user(), _user(), _user())]),
+        agent("a", *[node("step", part) for part in _apart(_user(), None, None)]),
         "get_user",
     ),
     "hashes": (
-        agent("a", *_between(_user(hashed=True), llm(0.3))),
-        agent("a", _user(), *[llm(0.3)] * 3),
+        agent("a", *_apart(*[_user(hashed=True)] * 3)),
+        agent("a", *_apart(_user(), None, None)),
         "get_user",
     ),
     "results hidden": (
-        agent("a", *_between(_user(result=None), llm(0.3))),
-        agent("a", _user(), *[llm(0.3)] * 3),
+        agent("a", *_apart(*[_user(result=None)] * 3)),
+        agent("a", *_apart(_user(), None, None)),
         "get_user",
     ),
     "something else written in between": (
@@ -241,5 +248,11 @@ def test_the_same_in_each_of_two_agents_is_told_for_each():
 
 
 def test_repeats_of_several_arguments_are_one_finding():
-    run = run_of(agent("a", *_between(_user(1), _user(2), llm(0.3))))
+    run = run_of(agent("a", *_apart(*[_user(1), _user(2)] * 3)))
     assert the_finding(run, KIND).calls == 6
+
+
+def test_the_user_sets_from_how_many_it_is_a_warning_for_one_operation():
+    trace = agent("a", llm(0.5), *[tool("find", 1.0, args={"q": 1}, result="r")] * 3, llm(8.0))
+    assert the_finding(run_of(trace), KIND).severity == "warning"
+    assert the_finding(run_of(trace, thresholds={"duplicate_calls.warning@find": 4}), KIND).severity == "info"

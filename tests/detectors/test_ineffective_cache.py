@@ -25,6 +25,11 @@ def _hit(key: str, **fields):
 
 
 SILENT = {
+    "the first computation, inside the look-up, failed": agent(
+        "a",
+        cache("answers", tool("compute", 0.5, error="X"), key="k", hit=False),
+        cache("answers", tool("compute", 0.5), key="k", hit=False),
+    ),
     "warm-up": agent("a", *[_miss(f"k{i}") for i in range(8)]),
     "warm-up, then hits": agent("a", *[_miss(f"k{i}") for i in range(4)], *[_hit(f"k{i}") for i in range(4)]),
     "deleted between the misses": agent(

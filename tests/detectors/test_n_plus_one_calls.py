@@ -53,6 +53,13 @@ def test_one_call_polled_through_a_frameworks_envelope():
 
 
 SILENT = {
+    "batches already": agent(
+        "a",
+        *[db(f"SELECT * FROM t WHERE id IN ({', '.join(str(9 * i + j) for j in range(9))})", 0.2) for i in range(6)],
+    ),
+    "a tool that takes many at once": agent(
+        "a", *[tool("fetch", 0.5, args={"ids": list(range(9 * i, 9 * i + 9))}) for i in range(6)]
+    ),
     "separated by model turns": agent("a", llm(0.5), *[part for call in _fetches() for part in (call, llm(0.5))]),
     "separated by graph nodes around model turns": agent(
         "a", *[part for call in _fetches() for part in (node("model", llm(0.5)), node("tools", call))]
@@ -64,7 +71,11 @@ SILENT = {
     "already fanned out": agent("a", llm(0.5), together(*_fetches()), llm(0.5)),
     "four calls": agent("a", llm(0.5), *_fetches(4), llm(0.5)),
     "four distinct arguments": agent("a", *_fetches(4), *_fetches(4)),
-    "hidden arguments": agent("a", *[tool("fetch_user", 0.3) for _ in range(8)]),
+    "hidden arguments, of calls that failed": agent("a", *[tool("fetch_user", 0.3, error="X") for _ in range(8)]),
+    "hidden arguments, at the same time": agent("a", together(*[tool("fetch_user", 0.3) for _ in range(8)])),
+    "hidden arguments, each asked for by a turn": agent(
+        "a", *[part for _ in range(8) for part in (llm(0.5), tool("x", 0.3))]
+    ),
     "tiny total": agent("a", llm(9.0), *_fetches(8, 0.01), llm(1.0)),
     "under 1 % of the run": agent("a", tool("crunch", 60.0), *_fetches(8, 0.05)),
     "a cursor from the result before": agent(
@@ -104,7 +115,6 @@ SILENT = {
     "different requests of one api": agent(
         "a", *[http(f"https://api.x.io/v1/{what}", 0.3) for what in ("users", "news", "stocks", "rain", "maps")]
     ),
-    "commands whose keys are hidden": agent("a", *[db("GET ?", 0.1, system="redis") for _ in range(9)]),
     "several model calls": agent("a", *[llm(0.5, messages=f"question {i}") for i in range(8)]),
 }
 
@@ -112,6 +122,20 @@ SILENT = {
 @pytest.mark.parametrize("trace", SILENT.values(), ids=SILENT.keys())
 def test_silent(trace):
     assert findings(run_of(trace), KIND) == []
+
+
+HIDDEN = {
+    "a tool": agent("a", *[tool("fetch_user", 0.3) for _ in range(8)]),
+    "a prepared query": agent("a", *[db("SELECT * FROM book WHERE id = %s LIMIT 21", 0.05) for _ in range(9)]),
+    "commands whose keys are hidden": agent("a", *[db("GET ?", 0.1, system="redis") for _ in range(9)]),
+}
+
+
+@pytest.mark.parametrize("trace", HIDDEN.values(), ids=HIDDEN.keys())
+def test_with_hidden_arguments_it_is_said_and_no_warning(trace):
+    (finding,) = findings(run_of(trace), KIND)
+    assert finding.severity == "info"
+    assert "does not show its arguments" in finding.recommendation
 
 
 LOUD = {
@@ -239,3 +263,11 @@ def test_json_arguments_spelled_differently_are_the_same():
     same = [json.dumps({"a": 1, "b": 2}), '{"b":2,"a":1}', '{ "a" : 1, "b" : 2 }', '{"b": 2, "a": 1}', '{"a":1,"b":2}']
     run = run_of(agent("a", *[tool("fetch", 0.3, args=text) for text in same]))
     assert findings(run, KIND) == []
+
+
+def test_the_user_sets_the_number_of_calls_for_one_operation_or_agent():
+    trace = agent("a", *_fetches(8))
+    name = the_finding(run_of(trace), KIND).operation
+    assert not findings(run_of(trace, thresholds={f"n_plus_one_calls.calls@{name}": 9}), KIND)
+    assert not findings(run_of(trace, thresholds={"n_plus_one_calls.calls@a": 9}), KIND)
+    assert findings(run_of(trace, thresholds={"n_plus_one_calls.calls@b": 9}), KIND)

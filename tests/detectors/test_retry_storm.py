@@ -101,9 +101,9 @@ LOUD = {
             "a",
             tool(
                 "t",
-                http("https://x.io/a", 0.4, status=503),
+                http("https://x.io/a", 0.4, status=502),
                 wait(0.4),
-                http("https://x.io/a", 0.4, status=503),
+                http("https://x.io/a", 0.4, status=502),
                 wait(0.4),
                 http("https://x.io/a", 0.4),
             ),
@@ -131,9 +131,9 @@ LOUD = {
     "model calls": (
         agent(
             "a",
-            llm(0.5, error="overloaded"),
+            llm(0.5, error="APITimeoutError"),
             wait(1.0),
-            llm(0.5, error="overloaded"),
+            llm(0.5, error="APITimeoutError"),
             wait(2.0),
             llm(1.0),
             _helped(),
@@ -161,6 +161,26 @@ def test_loud(broken, repaired, operation):
     assert operation in finding.recommendation
 
 
+def test_arguments_that_only_the_success_shows_are_not_different_ones():
+    attempts = [part for _ in range(3) for part in (llm(2.0, error="InternalServerError"), wait(1.0))]
+    run = run_of(agent("a", tool("summarize", *attempts, llm(2.0, messages="a long text")), llm(1.0)))
+    assert the_finding(run, KIND).saving_s == pytest.approx(9.0)
+
+
+def test_a_models_attempts_each_in_a_node_of_its_own():
+    attempts = [part for _ in range(3) for part in (node("model", llm(2.0, error="InternalServerError")), wait(0.5))]
+    repaired = agent("a", node("model", llm(2.0)), node("tools", tool("t", 0.5)))
+    run = run_of(agent("a", *attempts, *repaired.children))
+    assert [finding.kind for finding in findings(run)] == [KIND]
+    assert the_finding(run, KIND).saving_s == pytest.approx(7.5)
+
+
+def test_the_tool_around_the_attempts_is_not_slow_besides():
+    attempts = [part for _ in range(4) for part in (db("UPDATE t SET n = $1", 0.2, error="Deadlock"), wait(2.0))]
+    found = findings(run_of(agent("a", llm(1.0), tool("reserve", *attempts, db("UPDATE t SET n = $1", 0.2)))))
+    assert [finding.kind for finding in found] == [KIND]
+
+
 def test_the_text_counts_all_failures():
     run = run_of(agent("a", *[_try()] * 4))
     assert "failed 4 times (timeout) in 4 attempts" in the_finding(run, KIND).recommendation
@@ -174,3 +194,15 @@ def test_severity_grows_with_the_share():
 def test_the_slow_attempts_are_not_slow_operations_besides():
     run = run_of(agent("a", _try(6.0), _try(6.0), _helped(), llm(1.0)))
     assert [finding.kind for finding in findings(run)] == [KIND]
+
+
+def test_the_user_sets_the_attempts_of_one_operation():
+    trace = agent("a", llm(9.0), *[_try()] * 2, _helped(), llm(1.0))
+    assert findings(run_of(trace), KIND)
+    assert findings(run_of(trace, thresholds={"retry_storm.attempts@book": 4}), KIND) == []
+    assert findings(run_of(trace, thresholds={"retry_storm.attempts@other": 4}), KIND)
+
+
+def test_waiting_out_a_limit_is_not_a_storm_besides():
+    run = run_of(agent("a", llm(1.0), _try(error="429"), wait(1.0), _try(error="429"), wait(2.0), _helped()))
+    assert [finding.kind for finding in findings(run)] == ["rate_limited"]

@@ -304,3 +304,10 @@ def test_many_of_one_operation_are_a_loop_instead():
 def test_many_of_one_operation_with_hidden_arguments():
     calls = [tool("fetch", 0.5, call_id=str(i)) for i in range(6)]
     assert the_finding(run_of(agent("a", llm(0.5), *calls, llm(0.5))), KIND).calls == 6
+
+
+def test_severity_by_the_share_the_user_sets_for_the_operation():
+    calls = [tool("one", 3.0, call_id="1"), tool("two", 3.0, call_id="2")]
+    trace = agent("a", llm(2.0), *calls, llm(2.0))
+    assert the_finding(run_of(trace), KIND).severity == "warning"
+    assert the_finding(run_of(trace, thresholds={"critical_share@one": 0.2}), KIND).severity == "critical"

@@ -22,6 +22,7 @@ from _traces import (
     wait,
 )
 from otel_agentperf.analysis.runs import find_runs
+from otel_agentperf.model import PastCalls
 
 KIND = "slow_operation"
 
@@ -31,6 +32,13 @@ def _in_turns(*calls):
 
 
 SILENT = {
+    "a person who answers": agent("a", llm(1.0), tool("ask_human", 240.0), llm(1.0)),
+    "a success beside attempts that were refused at once": agent(
+        "a", *[tool("search", 0.003, args=i, error="Refused") for i in range(3)], tool("search", 1.0, args=9), llm(1.0)
+    ),
+    "the longest of the calls that four agents make": agent(
+        "a", *[agent(f"agent {i}", tool("fetch", s)) for i, s in enumerate((0.3, 0.3, 0.3, 1.5))]
+    ),
     "a long generation that wrote much": agent("a", llm(30.0, tokens=(100, 1500))),
     "a slow model at its usual speed": agent("a", *[llm(s, tokens=(50, int(12 * s))) for s in (12, 20, 6, 25, 15)]),
     "the request inside a model call": agent("a", llm(http("https://api.ai.io/chat", 8.0)), llm(1.0)),
@@ -191,3 +199,70 @@ def test_a_specific_finding_about_a_small_part_does_not_hide_a_slow_call():
     calls = [tool("one", 25.0, call_id="1"), tool("two", 3.0, call_id="2")]
     run = run_of(agent("a", llm(0.5), *calls, llm(0.5)))
     assert [finding.kind for finding in findings(run)] == [KIND, "serialized_independent_calls"]
+
+
+def test_the_user_sets_the_limit_of_one_operation_or_agent():
+    trace = agent("a", *_in_turns(tool("t", 8.0), tool("u", 8.0)))
+    slow = {finding.operation for finding in findings(run_of(trace), KIND)}
+    assert slow == {"t", "u"}
+    for scoped, left in {"t": {"u"}, "a": set(), "b": {"t", "u"}}.items():
+        run = run_of(trace, thresholds={f"slow_operation.tool_s@{scoped}": 20.0})
+        assert {finding.operation for finding in findings(run, KIND)} == left
+
+
+def test_the_least_saving_of_one_operation():
+    trace = agent("a", *_in_turns(tool("t", 8.0), tool("u", 8.0)))
+    run = run_of(trace, thresholds={"min_saving_s@t": 5.0})
+    assert {finding.operation for finding in findings(run, KIND)} == {"u"}
+
+
+# --- its own history --------------------------------------------------------------------------------------
+
+
+def _with_history(trace, kind="tool", name="t", p50=0.5, p95=0.9, thresholds=None):
+    top, *rest = records(trace)
+    (run,) = find_runs([replace(top, history=(PastCalls(kind, name, 40, p50, p95),)), *rest], thresholds)
+    return run
+
+
+def _writes(seconds, output):
+    return llm(seconds, tokens=(100, output))
+
+
+SILENT_BY_HISTORY = {
+    "as ever": _with_history(agent("a", tool("t", 0.8), llm(1.0))),
+    "beyond the percentile but not twice the median": _with_history(agent("a", tool("t", 0.95), llm(1.0))),
+    "twice the median but within the percentile": _with_history(agent("a", tool("t", 2.0), llm(1.0)), p95=2.5),
+    "of another kind": _with_history(agent("a", tool("t", 2.0), llm(1.0)), kind="http"),
+    "of another name": _with_history(agent("a", tool("u", 2.0), llm(1.0))),
+    "beside the critical path": _with_history(agent("a", together(tool("t", 2.0), llm(3.0)))),
+    "slow by the call inside it": _with_history(agent("a", tool("t", tool("u", 2.0)), llm(1.0))),
+    "a generation that wrote much": _with_history(agent("a", _writes(4.0, 400)), "llm", "gpt"),
+    "a generation that did not tell how much": _with_history(agent("a", llm(4.0)), "llm", "gpt"),
+    "too little to matter": _with_history(agent("a", tool("t", 0.05), llm(1.0)), p50=0.01, p95=0.02),
+}
+
+
+@pytest.mark.parametrize("run", SILENT_BY_HISTORY.values(), ids=SILENT_BY_HISTORY.keys())
+def test_silent_by_history(run):
+    assert findings(run, KIND) == []
+
+
+def test_slower_than_in_nearly_all_earlier_runs():
+    finding = the_finding(_with_history(agent("a", tool("t", 2.0), llm(1.0))), KIND)
+    assert finding.saving_s == pytest.approx(1.5)
+    assert finding.threshold == "tool 500 ms (median of 40 earlier calls)"
+
+
+def test_a_generation_that_wrote_little_for_its_time():
+    assert the_finding(_with_history(agent("a", _writes(4.0, 20)), "llm", "gpt"), KIND).saving_s == pytest.approx(3.5)
+
+
+def test_what_is_usual_does_not_excuse_what_is_beyond_the_limit():
+    finding = the_finding(_with_history(agent("a", tool("t", 8.0)), p50=8.0, p95=9.0), KIND)
+    assert finding.threshold == "tool 5.0 s (limit)"
+
+
+def test_the_user_sets_how_much_slower_than_ever_is_slow():
+    trace = agent("a", tool("t", 2.0), llm(1.0))
+    assert findings(_with_history(trace, thresholds={"slow_operation.history_factor@t": 5.0}), KIND) == []

@@ -45,4 +45,4 @@ def test_what_cannot_be_read_is_one_clear_line(reader: ModuleType, tmp_path: Pat
 
 def test_each_kind_of_source_has_exactly_one_reader() -> None:
     for source in SOURCES:
-        assert [name for name, module in READERS.items() if module.accepts(source)] in (["otlp_json"], ["jaeger"])
+        assert [name for name, module in READERS.items() if module.accepts(source)] in (["files"], ["jaeger"])

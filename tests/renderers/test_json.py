@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from otel_agentperf._config import Config
+from otel_agentperf.analysis.analyze import analyze
 from otel_agentperf.model import Report
 from otel_agentperf.renderers import json as renderer
 from renderers._reports import ALL, HOSTILE, failed, far_from_now, hostile, incomplete, measured_not_at_all, trip
@@ -101,3 +103,21 @@ def test_failed_and_incomplete_runs_say_so() -> None:
 
 def test_a_start_past_the_end_of_the_calendar_is_still_a_date() -> None:
     assert the_run(far_from_now())["start"].startswith("2262-")
+
+
+def test_the_cost_the_suppressed_and_the_unchecked_are_told() -> None:
+    settings = Config(prices="gpt=1/2", suppress="n_plus_one_calls:opening_hours=paged API", budgets="run.memory_mb=5")
+    run = the_run(analyze(trip().run, settings))
+    assert run["cost"]["usd"] == pytest.approx((2_500 * 1 + 170 * 2) / 1e6)
+    assert (run["cost"]["basis"], run["cost"]["unknown_models"]) == ("gpt as configured", [])
+    assert run["findings"] == []
+    (suppressed,) = run["suppressed"]
+    assert (suppressed["kind"], suppressed["operation"]) == ("n_plus_one_calls", "opening_hours")
+    assert suppressed["reason"] == "paged API"
+    (unchecked,) = run["unchecked_budgets"]
+    assert "run.memory_mb" in unchecked
+
+
+def test_an_unknown_cost_is_null() -> None:
+    cost = the_run(trip())["cost"]
+    assert (cost["usd"], cost["unknown_models"]) == (None, ["gpt"])

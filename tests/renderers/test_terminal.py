@@ -10,6 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from _traces import agent, llm, run_of, tool
+from otel_agentperf._config import Config
 from otel_agentperf.analysis.analyze import analyze
 from otel_agentperf.model import Report
 from otel_agentperf.renderers import terminal
@@ -230,3 +231,25 @@ def test_seconds_are_told_as_people_do(value: float, text: str) -> None:
 
 def test_plain_text_has_nothing_that_moves_the_cursor() -> None:
     assert plain("a\x1b[2J\r\nb\u200b") == "a\ufffd[2J\ufffd\ufffdb\ufffd"
+
+
+def test_the_cost_is_told_where_it_is_known() -> None:
+    assert "$" not in piped(trip())
+    assert "$0.00284 (gpt as configured)" in " ".join(piped(analyze(trip().run, Config(prices="gpt=1/2"))).split())
+
+
+def test_a_part_of_the_cost_is_told_as_a_part() -> None:
+    run = run_of(agent("planner", llm(1.0, tokens=(1_000_000, 0)), llm(1.0)))
+    assert "at least $1 (gpt as configured; 1 of 2 model calls" in " ".join(
+        piped(analyze(run, Config(prices="gpt=1/2"))).split()
+    )
+
+
+def test_what_is_suppressed_is_told_in_a_line_with_the_reason() -> None:
+    text = " ".join(piped(analyze(trip().run, Config(suppress="n_plus_one_calls=paged API"))).split())
+    assert "No bottlenecks found. 1 finding suppressed: n_plus_one_calls of opening_hours (paged API)" in text
+
+
+def test_budgets_that_could_not_be_checked_are_told() -> None:
+    text = " ".join(piped(analyze(trip().run, Config(budgets="run.memory_mb=5"))).split())
+    assert "not checked: run.memory_mb of planner: memory was not measured" in text

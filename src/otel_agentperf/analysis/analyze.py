@@ -11,23 +11,30 @@ from types import ModuleType
 from .. import _guard
 from .._config import Config
 from .._discover import discover
-from ..model import RUN_KINDS, AgentRun, Change, Finding, Kind, Report
-from . import score, summary
+from ..detectors._budgets import unchecked
+from ..model import RUN_KINDS, AgentRun, Change, Finding, Kind, Report, Severity
+from . import cost, score, summary, suppress
+from .cost import PriceSource
 from .replay import merge, movable, replay
 
+THRESHOLDS = frozenset({"min_saving_s", "min_saving_share", "critical_share"})
+"""the user's that are about findings of every kind"""
 _SEVERITIES = ("critical", "warning", "info")
 
 
-def analyze(run: AgentRun, config: Config | None = None) -> Report:
+def analyze(run: AgentRun, config: Config | None = None, prices: PriceSource | None = None) -> Report:
     """Score a run and diagnose its bottlenecks, worst first.
 
-    Live and offline use this function, so the same spans give the same report either way.
+    Live and offline use this function, so the same spans give the same report either way. `prices`: of models that
+    `config` gives no price of, as `otel_agentperf.prices` has them.
     """
     config = config or Config()
+    own_prices = config.price_list()
+    run = replace(run, budgets=config.budget_list(), costs=cost.costs(run, own_prices, prices))
     operations = summary.operations(run)
     parts = summary.score_parts(run, operations, config)
     total = score.weigh(parts, config.weight_triple()) or 0.0
-    findings = find_bottlenecks(run)
+    findings, suppressed = suppress.split(find_bottlenecks(run), config.suppression_list())
     duration = run.root.duration_ns
     replayed = replay(run, merge(finding.change for finding in findings if finding.change))
     return Report(
@@ -42,6 +49,9 @@ def analyze(run: AgentRun, config: Config | None = None) -> Report:
         caches=summary.caches(run),
         tokens=summary.tokens(run.spans),
         findings=findings,
+        cost=cost.total(run, own_prices, prices),
+        suppressed=suppressed,
+        unchecked_budgets=unchecked(run),
     )
 
 
@@ -61,7 +71,7 @@ def find_bottlenecks(run: AgentRun) -> tuple[Finding, ...]:
 
 def _named(run: AgentRun, finding: Finding) -> Finding:
     agent = run.agent_of(finding.evidence[0] if finding.evidence else run.root.span_id)
-    identity = "\0".join((finding.kind, agent, finding.operation))
+    identity = "\0".join(filter(None, (finding.kind, agent, finding.operation, finding.fingerprint)))
     digest = hashlib.blake2b(identity.encode("utf-8", "replace"), digest_size=6).hexdigest()
     return replace(finding, agent=agent, fingerprint=digest)
 
@@ -76,18 +86,37 @@ def detectors() -> dict[str, ModuleType]:
 def _worthwhile(run: AgentRun, findings: Iterable[Finding], matters: frozenset[str]) -> Iterator[Finding]:
     """Findings with their replayed saving, without those below max(100 ms, 5 % of the run)."""
     duration = run.root.duration_s
-    least = max(
-        run.threshold("min_saving_s", 0.1),
-        run.threshold("min_saving_share", 0.05) * duration,
-    )
     for finding in findings:
+        least = _least_s(run, finding)
         if finding.change is None:
             yield finding
         # Nothing saves more than it wastes, or beside what the run waited for: that spares most replays.
         elif finding.wasted_s >= least and not matters.isdisjoint(_touched(finding.change)):
             saving = (run.root.duration_ns - replay(run, finding.change)) / 1e9
             if saving >= least:
-                yield replace(finding, saving_s=saving, saving_pct=min(100.0, 100 * saving / duration))
+                severity = _honest(run, finding, saving)
+                yield replace(
+                    finding, severity=severity, saving_s=saving, saving_pct=min(100.0, 100 * saving / duration)
+                )
+
+
+def _honest(run: AgentRun, finding: Finding, saving: float) -> Severity:
+    """What is wasted beside the critical path is no emergency; and where spans are missing, what a detector that
+    needs them all has seen may be what it has not."""
+    if run.incomplete and getattr(detectors()[finding.kind], "NEEDS_WHOLE_RUN", False):
+        return "info"
+    share = run.threshold("critical_share", 0.5, run.by_id.get(next(iter(finding.evidence), "")))
+    return "warning" if finding.severity == "critical" and saving < share * run.root.duration_s else finding.severity
+
+
+def _least_s(run: AgentRun, finding: Finding) -> float:
+    """The seconds that a finding must save, by its operation or agent where the user sets it so."""
+    calls = [run.by_id[span_id] for span_id in finding.evidence if span_id in run.by_id] if run.thresholds else []
+    call = next((call for call in calls if call.operation == finding.operation), calls[0] if calls else None)
+    return max(
+        run.threshold("min_saving_s", 0.1, call),
+        run.threshold("min_saving_share", 0.05, call) * run.root.duration_s,
+    )
 
 
 def _is_replaced(finding: Finding, found: Iterable[Finding], run: AgentRun) -> bool:
@@ -103,10 +132,14 @@ def _speaks_instead(other: Finding, finding: Finding, run: AgentRun) -> bool:
     specific: frozenset[str] = getattr(detectors()[finding.kind], "REPLACED_BY", frozenset())
     if other.kind == finding.kind or not (other.kind in specific or "*" in specific):
         return False
+    if getattr(detectors()[other.kind], "SPEAKS_BESIDES", False):
+        return False
     if other.change and 2 * other.saving_s < finding.saving_s:
         return False  # about the same calls, but not about where most of their time goes
     calls = {span_id for span_id in other.evidence if _kind(run, span_id) not in RUN_KINDS}
-    shared = sum(span_id in other.evidence or _is_inside(run, span_id, calls) for span_id in finding.evidence)
+    waiting = {gap[0] for gap in other.change.gaps} if other.change else set[str]()
+    said = waiting.union(other.evidence)
+    shared = sum(span_id in said or _is_inside(run, span_id, calls) for span_id in finding.evidence)
     return 2 * shared > len(finding.evidence)
 
 

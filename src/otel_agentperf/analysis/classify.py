@@ -11,15 +11,20 @@ from typing import Any, NamedTuple
 
 from .. import _semconv as names
 from ..model import Kind, SpanRecord, Tokens
-from . import content, templates
+from . import content, prompts, refusals, templates
 from .measurements import (
     cache_counts,
     cache_lookup,
     first,
     first_chunk_s,
+    history,
+    model,
     nanoseconds,
     number,
+    profile,
+    provider,
     resource_usage,
+    stalls,
     strings,
     text,
     tokens,
@@ -48,6 +53,8 @@ class RawSpan(NamedTuple):
     remote_parent: bool = False
     process: str = ""
     """whatever tells one process from another in a source; empty inside the process itself"""
+    exception: str | None = None
+    """the type of the last exception that the span recorded"""
 
 
 _OPERATIONS: dict[str, Kind] = {
@@ -98,7 +105,10 @@ _NAME_KEYS: dict[Kind, tuple[str, ...]] = {
     "retrieval": (names.GEN_AI_DATA_SOURCE_ID, "traceloop.entity.name"),
     "cache": (names.CACHE_NAME,),
     "mcp": (names.GEN_AI_TOOL_NAME, "mcp.tool.name", "mcp.prompt.name", "mcp.resource.uri"),
+    "other": ("traceloop.entity.name",),
 }
+_SPEAKER = (names.GEN_AI_AGENT_NAME, "agent.name")
+"""on a model call: whose it is"""
 _PREFIXES: dict[Kind, tuple[str, ...]] = {
     "agent": ("invoke_agent ",),
     "workflow": ("invoke_workflow ",),
@@ -127,6 +137,8 @@ def classify(raw: RawSpan) -> SpanRecord:
         args_text = content.arguments_text(kind, attributes)
         args = text(attributes.get(names.ARGS_HASH)) or args_text
     cache = cache_lookup(attributes) if kind == "cache" else None
+    error = _error(raw, kind)
+    refused, retry_after_s = refusals.refusal(attributes, error, raw.end_ns)
     result_text = content.result_text(kind, attributes)
     return SpanRecord(
         trace_id=raw.trace_id,
@@ -137,7 +149,7 @@ def classify(raw: RawSpan) -> SpanRecord:
         operation=operation,
         start_ns=raw.start_ns,
         end_ns=max(raw.start_ns, raw.end_ns),
-        error=_error(raw, kind),
+        error=error,
         scope=raw.scope,
         service=raw.service,
         process=raw.process,
@@ -158,7 +170,19 @@ def classify(raw: RawSpan) -> SpanRecord:
         cache=cache,
         counts=cache_counts(attributes.get(names.CACHES)),
         usage=resource_usage(attributes),
+        stalls=stalls(attributes.get(names.STALLS)),
         incomplete=attributes.get(names.INCOMPLETE) is True,
+        profile=profile(attributes.get(names.PROFILE)),
+        profile_note=text(attributes.get(names.PROFILE_NOTE)) or "",
+        provider=provider(attributes) if kind in ("llm", "embedding") else "",
+        model=model(attributes) if kind in ("llm", "embedding") else "",
+        history=history(attributes.get(names.HISTORY)),
+        args_size=content.arguments_size(attributes),
+        shown_size=content.shown_size(kind, attributes),
+        prompt=prompts.visible_prompt(attributes) if kind == "llm" else None,
+        agent=text(first(attributes, _SPEAKER)) or "" if kind == "llm" else "",
+        refused=refused,
+        retry_after_s=retry_after_s,
     )
 
 
@@ -228,7 +252,7 @@ def _error(raw: RawSpan, kind: Kind) -> str | None:
     if told:
         return str(told)
     if raw.failed:
-        return "error"
+        return raw.exception or "error"  # OpenInference names the error nowhere else
     if kind == "http":
         status = number(first(raw.attributes, ("http.response.status_code", "http.status_code")))
         if status is not None and status >= 400:

@@ -20,18 +20,20 @@ Attributes = Mapping[str, Any]
 _CALL_ARGUMENTS = (
     names.GEN_AI_TOOL_CALL_ARGUMENTS,
     "tool_arguments",
+    "gcp.vertex.agent.tool_call_args",
     "input.value",
     "traceloop.entity.input",
     "gen_ai.prompt",
 )
 _ARGUMENTS: dict[Kind, tuple[str, ...]] = {
-    "llm": (names.GEN_AI_INPUT_MESSAGES, "input.value", "traceloop.entity.input"),
+    "llm": (names.GEN_AI_INPUT_MESSAGES, "input.value", "traceloop.entity.input", "gen_ai.prompt"),
     "retrieval": ("gen_ai.retrieval.query.text", *_CALL_ARGUMENTS),
 }
 _CALL_RESULTS = (
     names.GEN_AI_TOOL_CALL_RESULT,
     names.GEN_AI_OUTPUT_MESSAGES,
     "tool_response",
+    "gcp.vertex.agent.tool_response",
     "output.value",
     "traceloop.entity.output",
     "gen_ai.completion",
@@ -53,6 +55,7 @@ _TOOL_NAME = {"llm.output_messages.": ".tool_call.function.name", "gen_ai.comple
 _TOOL_CALLS = frozenset({"tool_call", "tool_use", "function_call", "function"})
 """types of a message's part that is a tool call, in the GenAI conventions, Anthropic's and OpenAI's own JSON"""
 _RESULT_SIZES = (names.RESULT_SIZE, "http.response.body.size", "http.response_content_length")
+_ARGUMENT_SIZES = (names.ARGS_SIZE, "http.request.body.size", "http.request_content_length")
 
 
 def arguments_text(kind: Kind, attributes: Attributes) -> str | None:
@@ -70,6 +73,23 @@ def result_text(kind: Kind, attributes: Attributes) -> str | None:
 def result_size(attributes: Attributes) -> int | None:
     """Bytes of the result or of the response's body."""
     return number(first(attributes, _RESULT_SIZES))
+
+
+def arguments_size(attributes: Attributes) -> int | None:
+    """Bytes of the arguments or of the request's body."""
+    return number(first(attributes, _ARGUMENT_SIZES))
+
+
+def shown_size(kind: Kind, attributes: Attributes) -> int | None:
+    """Characters of the result that the span shows, however long and even where it was cut off."""
+    sizes = [
+        len(value)
+        for prefix in _SPREAD_RESULTS.get(kind, ())
+        for key, value in attributes.items()
+        if key.startswith(prefix) and isinstance(value, str)
+    ]
+    shown = first(attributes, _RESULTS.get(kind, _CALL_RESULTS))
+    return sum(sizes) or (len(shown) if isinstance(shown, str) else None)
 
 
 def asks(attributes: Attributes) -> tuple[str, ...] | None:

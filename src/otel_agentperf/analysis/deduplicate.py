@@ -39,7 +39,9 @@ def deduplicate(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
                 known[outer.span_id] = _details_from(known.get(span.span_id, span), known.get(outer.span_id, outer))
     _hand_down_tokens(doubles, known)
     return [
-        replace(span, kind="other", tokens=Tokens()) if span.span_id in demoted else known.get(span.span_id, span)
+        replace(span, kind="other", tokens=Tokens(), double=span.kind not in RUN_KINDS)
+        if span.span_id in demoted
+        else known.get(span.span_id, span)
         for span in spans
     ]
 
@@ -48,27 +50,28 @@ def _doubles(spans: Sequence[SpanRecord]) -> Doubles:
     inside: dict[str, list[SpanRecord]] = {}
     outer_spans: list[SpanRecord] = []
     siblings = Counter(span.parent_id for span in spans)
-    for span, outer in _with_enclosing_call(spans):
-        if outer is not None and _same_call(outer, span, siblings[outer.span_id]):
+    for span, outer, served in _with_enclosing_call(spans):
+        if outer is not None and (_same_call(outer, span, siblings[outer.span_id]) or _serves(span, outer, served)):
             if outer.span_id not in inside:
                 outer_spans.append(outer)
             inside.setdefault(outer.span_id, []).append(span)
     return [(outer, inside[outer.span_id]) for outer in reversed(outer_spans)]
 
 
-def _with_enclosing_call(spans: Sequence[SpanRecord]) -> Iterator[tuple[SpanRecord, SpanRecord | None]]:
-    """Each span with the nearest call above it, outer spans first; spans without a kind of their own are looked
-    through."""
+def _with_enclosing_call(spans: Sequence[SpanRecord]) -> Iterator[tuple[SpanRecord, SpanRecord | None, bool]]:
+    """Each span with the nearest call above it, and whether a request to an MCP server lies between; outer spans
+    first. Spans without a kind of their own are looked through."""
     by_id = {span.span_id: span for span in spans}
     children: dict[str, list[SpanRecord]] = defaultdict(list)
     for span in spans:
         children[span.parent_id or ""].append(span)
-    stack: list[tuple[SpanRecord, SpanRecord | None]] = [(span, None) for span in spans if span.parent_id not in by_id]
+    tops = (span for span in spans if span.parent_id not in by_id)
+    stack: list[tuple[SpanRecord, SpanRecord | None, bool]] = [(span, None, False) for span in tops]
     while stack:
-        span, outer = stack.pop()
-        yield span, outer
-        nearest = span if span.kind in _BARRIERS else outer
-        stack.extend((child, nearest) for child in children.get(span.span_id, ()))
+        span, outer, served = stack.pop()
+        yield span, outer, served
+        nearest, served = (span, False) if span.kind in _BARRIERS else (outer, served or span.kind == "mcp")
+        stack.extend((child, nearest, served) for child in children.get(span.span_id, ()))
 
 
 def _same_call(outer: SpanRecord, inner: SpanRecord, children: int) -> bool:
@@ -77,6 +80,11 @@ def _same_call(outer: SpanRecord, inner: SpanRecord, children: int) -> bool:
         return outer.kind == inner.kind and outer.kind in _MODEL
     is_only_step = outer.kind in RUN_KINDS and children == 1 and inner.parent_id == outer.span_id
     return outer.scope != inner.scope or is_only_step
+
+
+def _serves(inner: SpanRecord, outer: SpanRecord, served: bool) -> bool:
+    """A tool on an MCP server in the same process, seen from the server's side."""
+    return served and inner.kind == outer.kind == "tool" and inner.operation == outer.operation
 
 
 def _hand_down_tokens(doubles: Doubles, known: dict[str, SpanRecord]) -> None:
@@ -94,5 +102,7 @@ def _details_from(inner: SpanRecord, outer: SpanRecord) -> SpanRecord:
     if outer.args is None:
         outer = replace(outer, args=inner.args, args_text=inner.args_text)
     if outer.result is None:
-        outer = replace(outer, result=inner.result, result_text=inner.result_text)
+        outer = replace(outer, result=inner.result, result_text=inner.result_text, shown_size=inner.shown_size)
+    if outer.result_size is None:
+        outer = replace(outer, result_size=inner.result_size)
     return outer

@@ -6,14 +6,27 @@ Attributes are other people's data: whatever does not have the type it should ha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import _semconv as names
-from ..model import CacheCounts, CacheLookup, ResourceUsage, Tokens
+from ..model import (
+    CacheCounts,
+    CacheLookup,
+    FullCpu,
+    HotFrame,
+    Kind,
+    PastCalls,
+    ResourceUsage,
+    SpanProfile,
+    Stall,
+    Tokens,
+)
 
 Attributes = Mapping[str, Any]
+T = TypeVar("T")
 
 _INPUT_TOKENS = (
     names.GEN_AI_USAGE_INPUT_TOKENS,
@@ -32,6 +45,18 @@ _CACHE_READ_TOKENS = (
     "gen_ai.usage.cache_read_input_tokens",
     "llm.token_count.prompt_details.cache_read",
 )
+_CACHE_WRITE_TOKENS = (
+    names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS,
+    "gen_ai.usage.cache_write.input_tokens",
+    "gen_ai.usage.cache_creation_input_tokens",
+    "gen_ai.usage.cache_write_input_tokens",
+    "llm.token_count.prompt_details.cache_write",
+)
+_PROVIDER = (names.GEN_AI_PROVIDER_NAME, "gen_ai.system", "llm.provider", "llm.system")
+_MODEL = (names.GEN_AI_RESPONSE_MODEL, "llm.model_name", names.GEN_AI_REQUEST_MODEL, "llm.request.model")
+_MOST_PAST = 64
+_MOST_PROFILED = 16
+_SPAN_ID = re.compile("[0-9a-f]{16}")
 
 _FIRST_CHUNK = (
     names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK,
@@ -45,7 +70,18 @@ def tokens(attributes: Attributes) -> Tokens:
         number(first(attributes, _INPUT_TOKENS)),
         number(first(attributes, _OUTPUT_TOKENS)),
         number(first(attributes, _CACHE_READ_TOKENS)),
+        number(first(attributes, _CACHE_WRITE_TOKENS)),
     )
+
+
+def provider(attributes: Attributes) -> str:
+    """Who answers a model call."""
+    return text(first(attributes, _PROVIDER)) or ""
+
+
+def model(attributes: Attributes) -> str:
+    """The model that answered."""
+    return text(first(attributes, _MODEL)) or ""
 
 
 def first_chunk_s(attributes: Attributes) -> float | None:
@@ -76,9 +112,107 @@ def _cache_counts(name: str, lookups: int, hits: int, hit_s: float = 0.0, miss_s
     return CacheCounts(str(name), int(lookups), int(hits), float(hit_s), float(miss_s))
 
 
+def history(value: object) -> tuple[PastCalls, ...]:
+    """What the process knew of earlier runs: `[[kind, operation, calls, p50_s, p95_s], …]`."""
+    if not isinstance(value, str):
+        return ()
+    try:
+        return tuple(_past_calls(*entry) for entry in json.loads(value)[:_MOST_PAST])
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        return ()
+
+
+def _past_calls(kind: Kind, operation: str, calls: int, p50_s: float, p95_s: float) -> PastCalls:
+    if not 0 <= p50_s <= p95_s < inf:
+        raise ValueError
+    return PastCalls(kind, str(operation), int(calls), float(p50_s), float(p95_s))
+
+
+_USAGE = {
+    "memory_mb": names.PROCESS_MEMORY,
+    "cpu_percent": names.PROCESS_CPU,
+    "memory_peak_mb": names.PROCESS_MEMORY_PEAK,
+    "memory_limit_mb": names.PROCESS_MEMORY_LIMIT,
+    "cpu_peak_percent": names.PROCESS_CPU_PEAK,
+    "cores": names.PROCESS_CORES,
+    "machine_cpu_percent": names.MACHINE_CPU,
+    "machine_memory_percent": names.MACHINE_MEMORY,
+}
+_MOST_ENTRIES = 64
+
+
 def resource_usage(attributes: Attributes) -> ResourceUsage | None:
-    memory, cpu = measure(attributes.get(names.PROCESS_MEMORY)), measure(attributes.get(names.PROCESS_CPU))
-    return None if memory is None and cpu is None else ResourceUsage(memory, cpu)
+    told = {field: measure(attributes.get(key)) for field, key in _USAGE.items()}
+    full_cpu = _entries(attributes.get(names.FULL_CPU), _full_cpu)
+    return ResourceUsage(**told, full_cpu=full_cpu) if full_cpu or any(map(_is_told, told.values())) else None
+
+
+def stalls(value: object) -> tuple[Stall, ...]:
+    """What held up the run's event loops, as `measured_attributes` of `enrich` tells it."""
+    return _entries(value, _stall)
+
+
+def _entries(value: object, make: Callable[..., T]) -> tuple[T, ...]:
+    """The objects that a JSON array tells, one for each of its entries."""
+    if not isinstance(value, str):
+        return ()
+    try:
+        return tuple(make(**entry) for entry in json.loads(value)[:_MOST_ENTRIES])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        return ()
+
+
+def _is_told(value: float | None) -> bool:
+    return value is not None
+
+
+def _full_cpu(start_ns: int, duration_ns: int, own: float, machine: float) -> FullCpu:
+    return FullCpu(int(start_ns), int(duration_ns), float(own), float(machine))
+
+
+def _stall(
+    start_ns: int,
+    duration_ns: int,
+    frame: str,
+    span_id: str = "",
+    waiting: Sequence[str] = (),
+    due_ns: Sequence[int] = (),
+    elsewhere: bool = False,
+) -> Stall:
+    return Stall(
+        int(start_ns),
+        max(0, int(duration_ns)),
+        str(frame),
+        str(span_id),
+        tuple(map(str, waiting)),
+        tuple(sorted(map(int, due_ns))),
+        elsewhere is True,
+    )
+
+
+def profile(value: object) -> tuple[SpanProfile, ...]:
+    """What a profiler saw of a run's spans, as `profile_attributes` of `enrich` tells it."""
+    if not isinstance(value, str):
+        return ()
+    try:
+        return tuple(_span_profile(**entry) for entry in json.loads(value)[:_MOST_PROFILED])
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return ()
+
+
+def _span_profile(
+    span_id: str, name: str, samples: int, frames: list[dict[str, Any]], cpu_s: float, calls: int = 1
+) -> SpanProfile:
+    hot = tuple(_hot_frame(**frame) for frame in frames[:_MOST_PROFILED])
+    if not (_SPAN_ID.fullmatch(span_id) and 0 <= cpu_s < inf and int(samples) >= 0 and int(calls) >= 1):
+        raise ValueError
+    return SpanProfile(span_id, str(name), int(samples), hot, float(cpu_s), int(calls))
+
+
+def _hot_frame(function: str, file: str, line: int, share: float, caller: str = "") -> HotFrame:
+    if not (0 <= share <= 1 and int(line) >= 0):
+        raise ValueError
+    return HotFrame(str(function), str(file), int(line), float(share), str(caller))
 
 
 def first(attributes: Attributes, keys: tuple[str, ...]) -> Any:

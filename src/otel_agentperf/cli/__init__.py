@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .diff import command as diff
 from .report import command as report
 from .run import command as run
 
@@ -17,6 +18,7 @@ def main() -> None:
     agentperf run app.py                      run a program, then see its report
     agentperf report traces.jsonl             the same for recorded traces
     agentperf report http://localhost:16686   the same for traces in Jaeger
+    agentperf diff before.jsonl after.jsonl   what got slower, dearer or worse
 
     A report shows where the time of each agent run went and its bottlenecks, worst first. For programs, add
     --format json.
@@ -25,3 +27,4 @@ def main() -> None:
 
 main.add_command(run)
 main.add_command(report)
+main.add_command(diff)

@@ -55,14 +55,19 @@ def write(reports: Iterable[Report], format_: str, file: TextIO | None) -> None:
     Raises `OSError` where the disk is full, and the like.
     """
     renderer = discover("renderers")[format_]
+    write_with(lambda stream: renderer.render(reports, stream), file)
+
+
+def write_with(render: Callable[[TextIO], None], file: TextIO | None) -> None:
+    """The same for whatever writes to a stream."""
     try:
         if file is not None:
             with file:
-                renderer.render(reports, file)
+                render(file)
         elif sys.stdout is None:
             raise OSError(errno.EBADF, "standard output is closed; give --output FILE")
         else:
-            renderer.render(reports, sys.stdout)
+            render(sys.stdout)
             sys.stdout.flush()
     except BrokenPipeError:
         if file is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -23,12 +23,13 @@ _GLOBALS = (
 )
 
 
-def set_up() -> None:
-    """Initialize OpenTelemetry and all instrumentations; the environment is afterwards what it was."""
+def set_up(settings: Mapping[str, str]) -> None:
+    """Initialize OpenTelemetry and all instrumentations, with `settings` in the environment, which is afterwards what
+    it was."""
     from opentelemetry.instrumentation.auto_instrumentation import initialize
 
     before = dict(os.environ)
-    os.environ.update(dict.fromkeys(_not_exported(), "none"))
+    os.environ.update({**dict.fromkeys(_not_exported(), "none"), **settings})
     try:
         initialize()
     finally:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import errno
+import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import CodeType
@@ -21,8 +22,10 @@ from opentelemetry import trace
 from .. import _guard
 from ..model import Report
 from ..processor import on_report, processor_of
+from ._fail_on import FAILED, Gate, fail_on_option
 from ._output import open_output, output_options, write
 from ._program import Globals, load
+from ._sources import one_line
 from ._telemetry import set_up, shut_down
 
 _MOST_REPORTS = 1_000
@@ -34,28 +37,40 @@ _MOST_SPANS = 200_000
     "run", short_help="Run a program and report its agent runs.", context_settings={"allow_interspersed_args": False}
 )
 @click.option("-m", "is_module", is_flag=True, help="PROGRAM is a module or package, as with python -m.")
+@click.option("--profile", is_flag=True, help="Say which functions the CPU time of each run went to; slows it down.")
+@fail_on_option
 @output_options
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def command(is_module: bool, format_: str, output: Path | None, program: str, args: Sequence[str]) -> None:
+def command(
+    is_module: bool,
+    profile: bool,
+    fail_on: Any,
+    format_: str,
+    output: Path | None,
+    program: str,
+    args: Sequence[str],
+) -> None:
     """Run a Python program and print the report of its agent runs when it ends.
 
     \b
     agentperf run app.py --its-own options
     agentperf run -m package.module
     agentperf run --format json --output report.json app.py
+    agentperf run --fail-on warning,'duration>20s' app.py
 
     What follows PROGRAM belongs to it. Nothing in the program changes: it reads and prints as it always does, its
-    exit code is kept, and the report also comes when it fails, is interrupted (Ctrl-C) or terminated.
+    exit code is kept, and the report also comes when it fails, is interrupted (Ctrl-C) or terminated. Only where it
+    ends well and --fail-on is met, the exit code is 3.
 
     The supported libraries are traced by themselves. Mark your own code with @agent and @tool of otel_agentperf, or
     name it from outside: OTEL_AGENTPERF_WRAP="app.tools:search=tool,app:plan=agent".
 
     With OTEL_EXPORTER_OTLP_ENDPOINT set, traces and metrics are exported as well; otherwise nothing is sent anywhere.
     """
-    session = _Session(program, format_, open_output(output))
+    session = _Session(program, format_, open_output(output), Gate(fail_on))
     with _outside_click():
-        session.start()
+        session.start({"OTEL_AGENTPERF_PROFILE": "on"} if profile else {})
         session.execute(lambda: load(program, is_module), args)
 
 
@@ -76,10 +91,11 @@ def _outside_click() -> Iterator[None]:
 class _Session:
     """One program being run: its reports, and how it ended."""
 
-    def __init__(self, program: str, format_: str, file: TextIO | None) -> None:
+    def __init__(self, program: str, format_: str, file: TextIO | None, gate: Gate) -> None:
         self._program = program
         self._format = format_
         self._file = file
+        self._gate = gate
         self._encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         self._stdout = _identity(1)
         self._reports: dict[tuple[str, str], Report] = {}
@@ -90,15 +106,17 @@ class _Session:
         self._signal: int | None = None
         self._terminated = False
         self._running = False
+        self._ended_well = False
         self._forking = False
         self._processor: Any = None
         self._pid = os.getpid()
 
-    def start(self) -> None:
-        """Set OpenTelemetry up. Exit functions run in reverse: the program's, the providers', and then ours."""
+    def start(self, settings: Mapping[str, str]) -> None:
+        """Set OpenTelemetry up, with these besides the environment's. Exit functions run in reverse: the program's, the
+        providers', and then ours."""
         atexit.register(self.finish)
         on_report(self._keep)
-        set_up()
+        set_up(settings)
         self._processor = processor_of(trace.get_tracer_provider())
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._terminate)
@@ -114,10 +132,12 @@ class _Session:
                 sys.argv[0] = globals_["__file__"]
             self._running = True
             exec(code, globals_)
+            self._ended_well = True
         except (SystemExit, click.ClickException) as error:
             if self._running and isinstance(error, click.ClickException):
                 _show(error)
                 sys.exit(1)
+            self._ended_well = isinstance(error, SystemExit) and error.code in (None, 0)
             raise
         except KeyboardInterrupt as error:
             self._signal = signal.SIGINT
@@ -142,9 +162,26 @@ class _Session:
                 if self._processor is not None:
                     self._processor.shutdown()  # runs that are still open
             self._print()
+            self._judge()
         if self._signal is not None:
             signal.signal(self._signal, signal.SIG_DFL)
             os.kill(os.getpid(), self._signal)
+
+    def _judge(self) -> None:
+        """Say which conditions the runs meet, and fail a program that ended well."""
+        with self._lock:
+            for report in self._reports.values():
+                self._gate.check(report)
+        for line in self._gate.told():
+            _say(one_line(line))
+        if self._gate.failed and self._ended_well and self._signal is None:
+            # An exit function cannot change the exit code, but this is the last one: of those that were there before
+            # it, logging's alone has something to do.
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):
+                    stream.flush()
+            os._exit(FAILED)
 
     def _print(self) -> None:
         with self._lock:
@@ -181,7 +218,9 @@ class _Session:
             self._spans += len(report.run.spans) - self._forget(key)
             self._reports[key] = report
             while len(self._reports) > _MOST_REPORTS or (self._spans > _MOST_SPANS and len(self._reports) > 1):
-                self._spans -= self._forget(next(iter(self._reports)))
+                oldest = next(iter(self._reports))
+                self._gate.check(self._reports[oldest])
+                self._spans -= self._forget(oldest)
                 self._left_out += 1
 
     def _forget(self, key: tuple[str, str]) -> int:

@@ -130,9 +130,9 @@ def ids(spans: Iterable[SpanRecord]) -> tuple[str, ...]:
     return tuple(span.span_id for span in sorted(spans, key=lambda span: (span.start_ns, span.end_ns)))
 
 
-def severity(run: AgentRun, wasted_s: float) -> Severity:
-    """`critical` for what wastes half of the run."""
-    return "critical" if wasted_s >= run.threshold("critical_share", 0.5) * run.root.duration_s else "warning"
+def severity(run: AgentRun, wasted_s: float, call: SpanRecord | None = None) -> Severity:
+    """`critical` for what wastes half of the run. `call`: one of those it is about."""
+    return "critical" if wasted_s >= run.threshold("critical_share", 0.5, call) * run.root.duration_s else "warning"
 
 
 def seconds(value: float) -> str:

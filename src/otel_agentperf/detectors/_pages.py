@@ -1,4 +1,5 @@
-"""Tells pages of one listing from items of a loop: page two is asked for after page one, and is no item to batch."""
+"""Tells pages of one listing, and batches of items, from the items of a loop: page two is asked for after page one,
+and what asks for many at once is batched already."""
 
 from __future__ import annotations
 
@@ -17,6 +18,8 @@ _PAGE_KEYS = frozenset(
     """.split()
 )
 _PAGED_QUERY = re.compile(r"\boffset\b|>.*\blimit\b", re.IGNORECASE)
+_MANY = 5
+_MANY_VALUES = re.compile(rf"\bin\s*\((?:[^(),]*,){{{_MANY - 1},}}[^()]*\)", re.IGNORECASE)
 _NO_LETTERS = re.compile(r"[\W_]+")
 
 
@@ -27,6 +30,27 @@ def are_pages(calls: Sequence[SpanRecord]) -> bool:
     arguments = [_arguments(call) for call in calls]
     first = arguments[0] or next(filter(None, arguments), None)
     return first is not None and all(given is not None and _is_other_page(first, given) for given in arguments)
+
+
+def are_batches(calls: Sequence[SpanRecord]) -> bool:
+    """Does each call ask for many items at once?"""
+    return all(_is_batch(call) for call in calls)
+
+
+def _is_batch(call: SpanRecord) -> bool:
+    if call.args_text is None:
+        return False
+    if call.kind == "db":
+        return _MANY_VALUES.search(call.args_text) is not None
+    if "[" not in call.args_text:
+        return False
+    try:
+        parsed = json.loads(call.args_text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(parsed, dict) and any(
+        isinstance(value, list) and len(value) >= _MANY for value in parsed.values()
+    )
 
 
 def _arguments(call: SpanRecord) -> Mapping[str, str] | None:

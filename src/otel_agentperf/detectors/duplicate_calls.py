@@ -10,19 +10,15 @@ from operator import attrgetter
 
 from ..model import AgentRun, Change, Finding, Kind, SpanRecord
 from ._calls import ids, seconds, severity, total_s
-from ._writes import Writes, words
+from ._polling import is_meant_to_repeat, says_ask_again
+from ._writes import Writes
 
+TITLE = "same call made again"
 REPLACED_BY = frozenset({"agent_loop", "ineffective_cache"})
+THRESHOLDS = frozenset({"warning"})
 
 _REPEATABLE: frozenset[Kind] = frozenset({"tool", "db", "http", "retrieval", "embedding", "mcp", "llm"})
 _EMPTY = frozenset({"{}", "[]", '""'})
-_VOLATILE = frozenset(
-    """poll wait watch ping sleep await statu heartbeat progres now time clock random uuid health""".split()
-)
-"""words (without a final s) in the name of a call that is meant to be asked again"""
-_UNFINISHED = frozenset("""pending queued running processing waiting progres retry""".split())
-"""words in a short answer that means: ask again"""
-_STATUS_TEXT = 200
 _LEAST_SLEEP_NS = 200_000_000
 _REGULAR = 1.25
 
@@ -59,9 +55,9 @@ def _same_calls(run: AgentRun) -> dict[Key, list[SpanRecord]]:
 def _are_repeats(calls: Sequence[SpanRecord]) -> bool:
     known = {span.result for span in calls if span.result is not None}
     sizes = {span.result_size for span in calls if span.result_size is not None}
-    if len(known) > 1 or len(sizes) > 1 or _VOLATILE & words(calls[0].operation):
+    if len(known) > 1 or len(sizes) > 1 or is_meant_to_repeat(calls[0]):
         return False
-    if any(span.result_text and _UNFINISHED & words(span.result_text[:_STATUS_TEXT]) for span in calls):
+    if any(says_ask_again(span) for span in calls):
         return False
     # A sampled generation, or a call that takes nothing, may well answer differently each time.
     return bool(known) or (calls[0].kind != "llm" and calls[0].args not in _EMPTY)
@@ -86,13 +82,13 @@ def _finding(run: AgentRun, groups: Sequence[Sequence[SpanRecord]]) -> Finding:
     calls = [span for group in groups for span in group]
     repeats = [span for group in groups for span in group[1:]]
     longest = max(len(group) for group in groups)
-    warn_at = run.threshold("duplicate_calls.warning", 3)
+    warn_at = run.threshold("duplicate_calls.warning", 3, calls[0])
     wasted = total_s(repeats)
     name, kind = calls[0].operation, calls[0].kind
     same = "arguments and result" if all(span.result is not None for span in calls) else "arguments"
     return Finding(
         kind="duplicate_calls",
-        severity=severity(run, wasted) if longest >= warn_at else "info",
+        severity=severity(run, wasted, calls[0]) if longest >= warn_at else "info",
         operation=name,
         calls=len(calls),
         wasted_s=wasted,

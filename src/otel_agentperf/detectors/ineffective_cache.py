@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 from ..model import AgentRun, Change, Finding, SpanRecord
 from ._caches import computation, lookup_cost_s, miss_cost_s
 from ._calls import ids, seconds, severity
+
+TITLE = "cache that does not pay"
+THRESHOLDS: frozenset[str] = frozenset()
 
 
 def detect(run: AgentRun) -> Iterable[Finding]:
@@ -39,9 +43,15 @@ def _repeated_misses(run: AgentRun, spans: Sequence[SpanRecord]) -> list[SpanRec
             if span.cache.hit is False and known_from.get(key, span.start_ns + 1) <= span.start_ns:
                 repeated.append(span)
             computed = (computation(run, span) if not span.cache.hit else None) or span
-            if computed.error is None:  # a failure has nothing to hold
+            if computed.error is None and not _failed_inside(run, span):  # a failure has nothing to hold
                 known_from.setdefault(key, computed.end_ns)
     return repeated
+
+
+def _failed_inside(run: AgentRun, miss: SpanRecord) -> bool:
+    """Was the last thing computed inside the look-up a failure, whether or not somebody caught it?"""
+    inside = run.children.get(miss.span_id, ())
+    return bool(inside) and max(inside, key=attrgetter("end_ns")).error is not None
 
 
 def _finding(run: AgentRun, name: str, spans: Sequence[SpanRecord], repeated: Sequence[SpanRecord]) -> Finding:
@@ -55,7 +65,7 @@ def _finding(run: AgentRun, name: str, spans: Sequence[SpanRecord], repeated: Se
     computed = {span.span_id: computation(run, span) for span in repeated}
     return Finding(
         kind="ineffective_cache",
-        severity=severity(run, wasted),
+        severity=severity(run, wasted, repeated[0]),
         operation=name,
         calls=calls,
         wasted_s=wasted,

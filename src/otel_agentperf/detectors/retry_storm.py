@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from ..model import AgentRun, Change, Finding, Kind, SpanRecord
 from ._calls import ids, is_turn, seconds, severity, total_s, unwrapped
+
+TITLE = "time lost in retries"
+REPLACED_BY = frozenset({"rate_limited"})
+THRESHOLDS = frozenset({"attempts", "share"})
 
 Key = tuple[Kind, str, str | None]
 """kind, operation, arguments"""
@@ -60,7 +64,7 @@ def _sequences(run: AgentRun, siblings: Sequence[SpanRecord]) -> Iterator[Chain]
     going: dict[Key, list[_Attempt]] = {}
     turns = 0
     for step in siblings:
-        call = unwrapped(run, step)
+        call = _attempted(run, step)
         if is_turn(run, step):
             turns += 1
             # After a model turn only known arguments show that it is the same call again.
@@ -68,18 +72,35 @@ def _sequences(run: AgentRun, siblings: Sequence[SpanRecord]) -> Iterator[Chain]
                 yield going.pop(key)
         if call.kind == "other":
             continue
-        attempts = going.setdefault((call.kind, call.operation, call.args), [])
+        key = _key(call, going)
+        attempts = going.setdefault(key, [])
         if attempts and step.start_ns < attempts[-1].step.end_ns:
             continue  # at the same time is not again
         attempts.append(_Attempt(call, step, turns))
         if call.error is None:
-            yield going.pop((call.kind, call.operation, call.args))
+            yield going.pop(key)
     yield from going.values()
 
 
+def _attempted(run: AgentRun, step: SpanRecord) -> SpanRecord:
+    """The call that a framework's step holds; a model's, too, where each attempt has a node of its own."""
+    call = unwrapped(run, step)
+    while call.kind == "other" and len(run.children.get(call.span_id, ())) == 1 and is_turn(run, call):
+        (call,) = run.children[call.span_id]
+    return call if call.kind != "other" else step
+
+
+def _key(call: SpanRecord, going: Container[Key]) -> Key:
+    """Some instrumentations show the arguments of a call only when it has succeeded: unknown is not different."""
+    hidden = (call.kind, call.operation, None)
+    told = (call.kind, call.operation, call.args)
+    return hidden if hidden in going and told not in going else told
+
+
 def _finding(run: AgentRun, chains: Sequence[Chain]) -> Finding | None:
-    least = int(run.threshold("retry_storm.attempts", 3))
-    share = run.threshold("retry_storm.share", 0.1)
+    first = chains[0][0].call
+    least = int(run.threshold("retry_storm.attempts", 3, first))
+    share = run.threshold("retry_storm.share", 0.1, first)
     if total_s(attempt.call for chain in chains for attempt in chain[:-1]) < share * run.root.duration_s:
         chains = [chain for chain in chains if len(chain) >= least]
     if not chains:
@@ -90,7 +111,7 @@ def _finding(run: AgentRun, chains: Sequence[Chain]) -> Finding | None:
     name, errors = calls[0].operation, ", ".join(sorted({call.error or "error" for call in failed}))
     return Finding(
         kind="retry_storm",
-        severity=severity(run, wasted),
+        severity=severity(run, wasted, first),
         operation=name,
         calls=len(calls),
         wasted_s=wasted,

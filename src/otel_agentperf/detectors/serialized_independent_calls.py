@@ -11,7 +11,13 @@ from ._needs import Needs
 from ._pages import are_pages
 from ._writes import Writes
 
-REPLACED_BY = frozenset({"n_plus_one_calls", "duplicate_calls", "retry_storm", "ineffective_cache"})
+TITLE = "calls that could run in parallel"
+NEEDS_WHOLE_RUN = True
+REPLACED_BY = frozenset(
+    {"n_plus_one_calls", "duplicate_calls", "retry_storm", "ineffective_cache", "agent_loop", "blocked_event_loop"}
+)
+
+THRESHOLDS: frozenset[str] = frozenset()
 
 _CALLS: frozenset[Kind] = frozenset({"tool", "agent", "workflow", "retrieval", "http", "db", "mcp", "embedding"})
 _ASKED_FOR: frozenset[Kind] = frozenset({"tool", "mcp"})
@@ -95,7 +101,6 @@ def _same_name(one: str, other: str) -> bool:
 def _candidates(run: AgentRun, stretch: Stretch) -> list[SpanRecord]:
     """Calls in sequence that waiting (not computing) made long, once each; a call that changes something may be
     in its place on purpose, unless a model asked for it together with the others."""
-    loop = int(run.threshold("n_plus_one_calls.calls", 5))
     waiting = [
         span
         for span in stretch.spans
@@ -104,12 +109,13 @@ def _candidates(run: AgentRun, stretch: Stretch) -> list[SpanRecord]:
         and not (span.mutating and not _one_turn_asked(run, stretch, [span]))
         and not _computes(span)
     ]
-    kept = (calls for calls in by_operation(waiting).values() if not _is_loop(calls, loop))
+    kept = (calls for calls in by_operation(waiting).values() if not _is_loop(run, calls))
     return in_sequence([span for calls in kept for span in _once(calls)])
 
 
-def _is_loop(calls: Sequence[SpanRecord], least: int) -> bool:
+def _is_loop(run: AgentRun, calls: Sequence[SpanRecord]) -> bool:
     """A loop over items or pages is judged elsewhere."""
+    least = run.threshold("n_plus_one_calls.calls", 5, calls[0])
     distinct = len({span.args for span in calls if span.args is not None})
     return distinct >= least or (len(calls) > 1 and are_pages(calls))
 
@@ -143,7 +149,7 @@ def _finding(run: AgentRun, stretch: Stretch, group: _Group) -> Finding:
     )  # fmt: skip
     return Finding(
         kind="serialized_independent_calls",
-        severity=severity(run, wasted) if asked and sure else "info",
+        severity=severity(run, wasted, longest) if asked and sure else "info",
         operation=longest.operation,
         calls=len(calls),
         wasted_s=wasted,

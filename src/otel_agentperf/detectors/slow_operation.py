@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from ..model import AgentRun, Change, Finding, Kind, SpanRecord
 from ._calls import ids, seconds, severity
+from ._people import waits_for_person
 
+TITLE = "slow call"
 REPLACED_BY = frozenset({"*"})
 
 _LIMITS_S: dict[Kind, float] = {
@@ -22,9 +24,10 @@ _LIMITS_S: dict[Kind, float] = {
     "llm": 10.0,
     "embedding": 10.0,
 }
+THRESHOLDS = frozenset({"share", "factor", "history_factor", "tokens_per_s", *(f"{kind}_s" for kind in _LIMITS_S)})
+
 _MODEL_CALLS: frozenset[Kind] = frozenset({"llm", "embedding"})
 _PEERS = 3
-_FACTOR = 3.0
 
 
 class _Call(NamedTuple):
@@ -34,15 +37,25 @@ class _Call(NamedTuple):
     critical_s: float
 
 
+class _Target(NamedTuple):
+    """What a call should have taken."""
+
+    seconds: float
+    basis: str
+
+
 def detect(run: AgentRun) -> Iterable[Finding]:
     """A call on the critical path: where it has peers, ≥3 times their median and beyond the limit of its kind or
-    part of an operation that takes ≥30 % of the run; without enough peers, beyond the limit. Silent for a generation
-    whose time its output tokens explain, and for a call that waited for a run in another process."""
-    # Requests to one URL that read and that write are no peers, though they have one name.
-    peers: dict[tuple[Kind, str, bool], list[_Call]] = defaultdict(list)
+    part of an operation that takes ≥30 % of the run; without enough peers, beyond the limit. Or, whatever the limit,
+    beyond the 95th percentile of its own earlier runs and twice their median; but what is usual for a call does not
+    excuse it. Silent for a generation whose time its output tokens explain, and for a call that waited for a run in
+    another process."""
+    # Requests to one URL that read and that write are no peers, though they have one name; nor are two agents' calls.
+    peers: dict[tuple[Kind, str, bool, str], list[_Call]] = defaultdict(list)
     for span in _candidates(run):
-        peers[span.kind, span.operation, span.mutating].append(_Call(span, *_own_times(run, span)))
-    for (kind, name, _), calls in peers.items():
+        call = _Call(span, *_own_times(run, span))
+        peers[span.kind, span.operation, span.mutating, run.agent_of(span.span_id)].append(call)
+    for (kind, name, _, _), calls in peers.items():
         targets = dict(_slow(run, kind, calls))
         if targets:
             yield _finding(run, kind, name, calls, targets)
@@ -55,8 +68,13 @@ def _candidates(run: AgentRun) -> Iterator[SpanRecord]:
     for span in run.walk():
         if span.parent_id in inside or span.kind in _MODEL_CALLS:
             inside.add(span.span_id)
-        if span.kind in _LIMITS_S and span.parent_id not in inside and not _waits_for_run(run, span):
+        if span.kind in _LIMITS_S and span.parent_id not in inside and not _waits_for_other(run, span):
             yield span
+
+
+def _waits_for_other(run: AgentRun, span: SpanRecord) -> bool:
+    """For a person, or for a run in another process."""
+    return waits_for_person(span) or _waits_for_run(run, span)
 
 
 def _waits_for_run(run: AgentRun, span: SpanRecord) -> bool:
@@ -83,30 +101,47 @@ def _steps(run: AgentRun, span: SpanRecord) -> Iterator[SpanRecord]:
             stack.extend(run.children.get(inner.span_id, ()))
 
 
-def _slow(run: AgentRun, kind: Kind, calls: Sequence[_Call]) -> Iterator[tuple[str, float]]:
-    """(span id, seconds it should have taken) of the calls that are slow."""
-    limit = run.threshold(f"slow_operation.{kind}_s", _LIMITS_S[kind])
-    dominates = sum(call.critical_s for call in calls) >= run.threshold("slow_operation.share", 0.3) * (
-        run.root.duration_s
-    )
-    # The median of all, the lower one of two, is that of a slow call's peers as good as, and costs one sort.
-    usual = median_low(call.own_s for call in calls) if len(calls) > _PEERS else None
-    factor = run.threshold("slow_operation.factor", _FACTOR)
+def _slow(run: AgentRun, kind: Kind, calls: Sequence[_Call]) -> Iterator[tuple[str, _Target]]:
+    """The calls that are slow, by span id."""
+    share = run.threshold("slow_operation.share", 0.3, calls[0].span)
+    dominates = sum(call.critical_s for call in calls) >= share * run.root.duration_s
+    # A failed attempt may have been refused at once, so it is no peer. The median of all, the lower one of two, is
+    # that of a slow call's peers as good as, and costs one sort.
+    peers = [call.own_s for call in calls if call.span.error is None]
+    usual = median_low(peers) if len(peers) > _PEERS else None
     rate = _fair_rate(run, calls)
     for call in calls:
         if call.critical_s <= 0 or _is_explained(call.span, rate):
             continue
-        if usual is None:
-            slow = call.own_s > limit
-        else:
-            slow = call.own_s >= factor * usual and (call.own_s > limit or dominates)
-        if slow:
-            yield call.span.span_id, limit if usual is None else usual
+        target = _by_limit(run, call, usual, dominates) or _by_history(run, call)
+        if target:
+            yield call.span.span_id, target
+
+
+def _by_limit(run: AgentRun, call: _Call, usual: float | None, dominates: bool) -> _Target | None:
+    kind = call.span.kind
+    limit = run.threshold(f"slow_operation.{kind}_s", _LIMITS_S[kind], call.span)
+    if usual is None:
+        return _Target(limit, "limit") if call.own_s > limit else None
+    factor = run.threshold("slow_operation.factor", 3.0, call.span)
+    slow = call.own_s >= factor * usual and (call.own_s > limit or dominates)
+    return _Target(usual, "median of its peers") if slow else None
+
+
+def _by_history(run: AgentRun, call: _Call) -> _Target | None:
+    """Slower than nearly all of its kind and name in earlier runs, and clearly so: one in twenty is beyond the 95th
+    percentile on any day. How long a generation takes depends on what it writes, so that must be known."""
+    past = run.history.get((call.span.kind, call.span.operation))
+    if past is None or (call.span.kind == "llm" and call.span.tokens.output is None):
+        return None
+    factor = run.threshold("slow_operation.history_factor", 2.0, call.span)
+    slow = call.own_s > past.p95_s and call.own_s >= factor * past.p50_s
+    return _Target(past.p50_s, f"median of {past.calls} earlier calls") if slow else None
 
 
 def _fair_rate(run: AgentRun, calls: Sequence[_Call]) -> float:
     """Output tokens a second that nobody calls slow: half of what the model usually does, where that is known."""
-    usual = run.threshold("slow_operation.tokens_per_s", 20.0)
+    usual = run.threshold("slow_operation.tokens_per_s", 20.0, calls[0].span)
     rates = [call.span.tokens.output / call.own_s for call in calls if call.span.tokens.output and call.own_s > 0]
     return min(usual, median(rates) / 2) if len(rates) > _PEERS else usual
 
@@ -121,32 +156,28 @@ def _is_explained(span: SpanRecord, rate: float) -> bool:
     return span.tokens.output >= rate * span.duration_s
 
 
-def _finding(run: AgentRun, kind: Kind, name: str, calls: Sequence[_Call], targets: dict[str, float]) -> Finding:
+def _finding(run: AgentRun, kind: Kind, name: str, calls: Sequence[_Call], targets: dict[str, _Target]) -> Finding:
     slow = [call for call in calls if call.span.span_id in targets]
     worst = max(slow, key=lambda call: call.own_s)
-    target = targets[worst.span.span_id]
-    wasted = sum(call.own_s - targets[call.span.span_id] for call in slow)
+    target, basis = targets[worst.span.span_id]
+    wasted = sum(call.own_s - targets[call.span.span_id].seconds for call in slow)
     share = worst.own_s / run.root.duration_s if run.root.duration_s else 0.0
     return Finding(
         kind="slow_operation",
-        severity=severity(run, wasted),
+        severity=severity(run, wasted, worst.span),
         operation=name,
         calls=len(slow),
         wasted_s=wasted,
         evidence=ids(call.span for call in slow),
-        threshold=f"{kind} {seconds(target)} ({'limit' if target == _limit(run, kind) else 'median of its peers'})",
+        threshold=f"{kind} {seconds(target)} ({basis})",
         recommend=lambda saving: (
             f"{name} took {seconds(worst.own_s)} ({share:.0%} of the run) where {seconds(target)} is expected: make "
             f"it faster, give it a timeout, or take it off the critical path; that saves {seconds(saving)}."
         ),
         change=Change(
             shrink={
-                call.span.span_id: int(call.span.duration_ns - (call.own_s - targets[call.span.span_id]) * 1e9)
+                call.span.span_id: int(call.span.duration_ns - (call.own_s - targets[call.span.span_id].seconds) * 1e9)
                 for call in slow
             }
         ),
     )
-
-
-def _limit(run: AgentRun, kind: Kind) -> float:
-    return run.threshold(f"slow_operation.{kind}_s", _LIMITS_S[kind])

@@ -5,92 +5,33 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..analysis.classify import RawSpan, classify
 from ..model import SpanRecord
-from . import ReadError
 
 _SIDES = ("internal", "internal", "server", "client", "producer", "consumer")
 _REMOTE_KNOWN, _REMOTE = 0x100, 0x200
-_ENVELOPES = ("result", "batches")
 _LATEST_NS = 2**64
 """times are fixed64 in OTLP"""
-_NAMED_PROBLEMS = 3
-_BETWEEN = re.compile("[ \t\r\n,\x1e\ufeff]*")
-_NEXT_DOCUMENT = re.compile(r"^[{\[]", re.MULTILINE)
 
 
-def spans(text: str) -> Iterator[SpanRecord]:
-    """The spans of all OTLP JSON documents in a text: one, one a line, or one after another.
-
-    Raises `ReadError` for what was wrong, by line, after what was good has been yielded.
-    """
-    problems: list[str] = []
-    for line, document in documents(text, problems):
-        for record in _records(document):
-            if isinstance(record, SpanRecord):
-                yield record
-            else:
-                problems.append(f"line {line}: {record}")
-    if problems:
-        raise ReadError(listed(problems))
-
-
-def listed(problems: Sequence[str]) -> str:
-    """The first few of them, and how many more there are."""
-    more = len(problems) - _NAMED_PROBLEMS
-    return "; ".join(problems[:_NAMED_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
-
-
-def documents(text: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
-    """All JSON documents in a text, each with the line it starts on. After one that does not parse, which goes to
-    `problems`, the next is looked for at the start of a line."""
-    decode = json.JSONDecoder().raw_decode
-    position, line = 0, 1
-    while True:
-        start = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]
-        line += text.count("\n", position, start)
-        if start == len(text):
-            return
-        try:
-            document, position = decode(text, start)
-        except (ValueError, RecursionError) as error:
-            wrong = line + text.count("\n", start, getattr(error, "pos", start))
-            where = f"line {line}" if wrong == line else f"line {wrong} (of what starts on line {line})"
-            problems.append(f"{where}: not JSON, or cut off ({getattr(error, 'msg', 'nested too deeply')})")
-            following = _NEXT_DOCUMENT.search(text, start + 1)
-            position = following.start() if following else len(text)
-        else:
-            yield line, document
-        line += text.count("\n", start, position)
-
-
-def _records(document: Any) -> Iterator[SpanRecord | str]:
-    """The spans of one document (`{"resourceSpans": […]}`), bare, in lists, or in a backend's envelope; for those
-    that cannot be used, what is wrong."""
-    parts = [document]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, list):
-            parts.extend(reversed(part))
-        elif isinstance(part, Mapping):
-            if isinstance(part.get("error"), Mapping):
-                yield f"the server says: {part['error'].get('message')}"
-            for resource_spans in _list(part, "resourceSpans", "resource_spans"):
-                yield from _resource(_mapping(resource_spans))
-            parts.extend(part[envelope] for envelope in _ENVELOPES if envelope in part)
+def records(document: Mapping[str, Any]) -> Iterator[SpanRecord | str]:
+    """The spans of one document (`{"resourceSpans": […]}`); for those that cannot be used, what is wrong."""
+    for resource_spans in list_of(document, "resourceSpans", "resource_spans"):
+        yield from _resource(mapping(resource_spans))
 
 
 def _resource(resource_spans: Mapping[str, Any]) -> Iterator[SpanRecord | str]:
-    resource = attributes(_list(_mapping(resource_spans.get("resource")), "attributes"))
+    resource = attributes(list_of(mapping(resource_spans.get("resource")), "attributes"))
     service = str(resource.get("service.name") or "")
-    process = json.dumps(resource, sort_keys=True, default=str)
-    for scope_spans in map(_mapping, _list(resource_spans, "scopeSpans", "scope_spans", "instrumentationLibrarySpans")):
-        scope = str(_mapping(_get(scope_spans, "scope", "instrumentationLibrary")).get("name") or "")
-        for span in map(_mapping, _list(scope_spans, "spans")):
+    process = process_of(resource)
+    for scope_spans in map(
+        mapping, list_of(resource_spans, "scopeSpans", "scope_spans", "instrumentationLibrarySpans")
+    ):
+        scope = str(mapping(_get(scope_spans, "scope", "instrumentationLibrary")).get("name") or "")
+        for span in map(mapping, list_of(scope_spans, "spans")):
             try:
                 record = classify(_raw(span, scope, service, process))
             except (ValueError, TypeError, RecursionError) as error:
@@ -99,24 +40,38 @@ def _resource(resource_spans: Mapping[str, Any]) -> Iterator[SpanRecord | str]:
                 yield record
 
 
+def process_of(resource: Mapping[str, Any]) -> str:
+    """What tells the processes of a trace apart."""
+    return json.dumps(resource, sort_keys=True, default=str)
+
+
 def _raw(span: Mapping[str, Any], scope: str, service: str, process: str) -> RawSpan:
     flags = int(span.get("flags") or 0)
     parent = _get(span, "parentSpanId", "parent_span_id")
     return RawSpan(
-        trace_id=_identifier(_get(span, "traceId", "trace_id"), 16, "trace"),
-        span_id=_identifier(_get(span, "spanId", "span_id"), 8, "span"),
+        trace_id=identifier(_get(span, "traceId", "trace_id"), 16, "trace"),
+        span_id=identifier(_get(span, "spanId", "span_id"), 8, "span"),
         parent_id=_hexadecimal(parent, 8, "parent span") if parent else None,
         name=str(span.get("name") or ""),
-        attributes=attributes(_list(span, "attributes")),
+        attributes=attributes(list_of(span, "attributes")),
         start_ns=_time(span, "startTimeUnixNano", "start_time_unix_nano"),
         end_ns=_time(span, "endTimeUnixNano", "end_time_unix_nano"),
-        failed=_mapping(span.get("status")).get("code") in (2, "2", "STATUS_CODE_ERROR"),
+        failed=mapping(span.get("status")).get("code") in (2, "2", "STATUS_CODE_ERROR"),
         scope=scope,
         service=service,
         side=_side(span.get("kind")),
         remote_parent=bool(flags & _REMOTE_KNOWN and flags & _REMOTE),
         process=process,
+        exception=_exception(list_of(span, "events")),
     )
+
+
+def _exception(events: Sequence[Any]) -> str | None:
+    for event in map(mapping, reversed(events)):
+        if event.get("name") == "exception":
+            told = attributes(list_of(event, "attributes")).get("exception.type")
+            return told if isinstance(told, str) else None
+    return None
 
 
 def attributes(pairs: Any) -> dict[str, Any]:
@@ -129,9 +84,14 @@ def _value(value: Any) -> Any:
         return None
     kind, content = next(iter(value.items()))
     if kind in ("arrayValue", "array_value"):
-        return [_value(member) for member in _list(_mapping(content), "values")]
+        return [_value(member) for member in list_of(mapping(content), "values")]
     if kind in ("kvlistValue", "kvlist_value"):
-        return attributes(_list(_mapping(content), "values"))
+        return attributes(list_of(mapping(content), "values"))
+    return scalar(kind, content)
+
+
+def scalar(kind: str, content: Any) -> Any:
+    """A value of OTLP JSON's `intValue` and so on as what it says it is."""
     convert = _SCALARS.get(kind)
     try:
         # What is not what it says is left as it is: one attribute is no reason to lose the span.
@@ -147,7 +107,8 @@ _SCALARS: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def _identifier(text: Any, size: int, whose: str) -> str:
+def identifier(text: Any, size: int, whose: str) -> str:
+    """The id of `size` bytes in hexadecimal. Raises `ValueError` where it is missing, zero, or something else."""
     found = _hexadecimal(text, size, whose) if text else None
     if found is None:
         raise ValueError(f"it has no {whose} id")
@@ -192,10 +153,10 @@ def _get(holder: Mapping[str, Any], *keys: str) -> Any:
     return next((holder[key] for key in keys if key in holder), None)
 
 
-def _list(holder: Mapping[str, Any], *keys: str) -> Sequence[Any]:
+def list_of(holder: Mapping[str, Any], *keys: str) -> Sequence[Any]:
     found = _get(holder, *keys)
     return found if isinstance(found, list) else ()
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}

@@ -15,7 +15,9 @@ from urllib.request import Request, urlopen
 
 from ..model import SpanRecord
 from . import Query, ReadError
-from ._otlp import documents, listed, spans
+from ._documents import documents
+from ._json import spans
+from ._problems import Problems
 
 _TIMEOUT_S = 30.0
 _OWN_SERVICES = frozenset({"jaeger", "jaeger-all-in-one", "jaeger-query"})
@@ -55,7 +57,7 @@ def _search(server: str, query: Query) -> Iterator[SpanRecord]:
     services = query.services or _services(server)
     if not services:
         raise ReadError("it has no services yet")
-    found, problems = False, []
+    found, problems = False, Problems()
     for service in services:
         try:
             for record in spans(_get(server, f"/api/v3/traces?{_parameters(service, query)}")):
@@ -66,15 +68,14 @@ def _search(server: str, query: Query) -> Iterator[SpanRecord]:
         except ReadError as error:
             problems.append(f"service {service}: {error}")
     if not found and not problems:
-        problems = [f"no traces of {listed(services)} in the last {_told(query.lookback_s)} (see --lookback)"]
+        problems.append(f"no traces of {Problems(services)} in the last {_told(query.lookback_s)} (see --lookback)")
     if problems:
-        raise ReadError(listed(problems))
+        raise ReadError(str(problems))
 
 
 def _services(server: str) -> tuple[str, ...]:
-    problems: list[str] = []
     path = "/api/v3/services"
-    _, answer = next(documents(_get(server, path), problems), (0, None))
+    _, answer = next(documents([_get(server, path)], Problems()), (0, None))
     names = (answer.get("services") or []) if isinstance(answer, dict) else None
     if not isinstance(names, list):
         raise ReadError(f"{server}{path} does not answer as a Jaeger v2 does")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import Any, TextIO
 
-from ..model import Finding, Report
+from ..model import Finding, Report, Suppressed
 
 SCHEMA = "agentperf.report/v1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -18,9 +18,11 @@ SUMMARY = f"one JSON document ({SCHEMA})"
 
 
 def render(reports: Iterable[Report], output: TextIO) -> None:
-    """Write one document with all runs."""
-    document = {"schema": SCHEMA, "runs": [run_object(report) for report in reports]}
-    output.write(json.dumps(document, ensure_ascii=True) + "\n")
+    """Write one document with all runs, each as it comes: there may be more than fit in memory."""
+    output.write(f'{{"schema": {json.dumps(SCHEMA)}, "runs": [')
+    for number, report in enumerate(reports):
+        output.write((", " if number else "") + json.dumps(run_object(report), ensure_ascii=True))
+    output.write("]}\n")
 
 
 def run_object(report: Report) -> dict[str, Any]:
@@ -57,7 +59,17 @@ def run_object(report: Report) -> dict[str, Any]:
             "output": report.tokens.output or 0,
             "cache_read": report.tokens.cache_read or 0,
         },
+        "cost": {
+            "usd": report.cost.usd,
+            "basis": report.cost.basis,
+            "unknown_models": list(report.cost.unknown_models),
+            "complete": report.cost.complete,
+        },
         "findings": [_finding(finding) for finding in report.findings],
+        "suppressed": [_suppressed(suppressed) for suppressed in report.suppressed],
+        "unchecked_budgets": list(report.unchecked_budgets),
+        "profile": [asdict(profile) for profile in root.profile],
+        "profile_note": root.profile_note or None,
     }
 
 
@@ -75,6 +87,18 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "recommendation": finding.recommendation,
         "agent": finding.agent,
         "fingerprint": finding.fingerprint,
+    }
+
+
+def _suppressed(suppressed: Suppressed) -> dict[str, Any]:
+    finding = suppressed.finding
+    return {
+        "kind": finding.kind,
+        "operation": finding.operation,
+        "agent": finding.agent,
+        "fingerprint": finding.fingerprint,
+        "calls": finding.calls,
+        "reason": suppressed.reason,
     }
 
 

@@ -11,13 +11,15 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ..model import Finding, Kind, Report
-from ._overview import GRADE_STYLES, most_to_save, overview
+from ._overview import GRADE_STYLES, Digest, overview
+from ._profile import profile_line, profile_of
 from ._text import count, encodable, plain, seconds
 from ._waterfall import LEGEND, waterfall
 
 SUMMARY = "for people: numbers, waterfall with the critical path, bottlenecks"
 
 _MOST_DETAILED = 5
+_MOST_SUPPRESSED = 5
 _NARROWEST, _WIDEST, _IN_A_PIPE = 40, 110, 80
 _LONGEST_ADVICE = 600
 _SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
@@ -26,8 +28,7 @@ _COUNTED: tuple[tuple[Kind, str], ...] = (("agent", "agent call"), ("llm", "mode
 
 def render(reports: Iterable[Report], output: TextIO) -> None:
     """Write the reports; colours and width as the stream, NO_COLOR, FORCE_COLOR and COLUMNS say."""
-    reports = list(reports)
-    console = _console(output)
+    console = console_for(output)
     with console.capture() as captured:
         _print(console, reports)
     text = encodable(captured.get(), console.encoding)
@@ -35,12 +36,14 @@ def render(reports: Iterable[Report], output: TextIO) -> None:
     output.write("".join(line.rstrip() + "\n" for line in text.splitlines()))
 
 
-def _print(console: Console, reports: list[Report]) -> None:
-    if not reports:
+def _print(console: Console, every: Iterable[Report]) -> None:
+    digest = Digest(every, _MOST_DETAILED)
+    if not digest.runs:
         console.print("No agent runs.")
-    if len(reports) > _MOST_DETAILED:
-        console.print(overview(reports, console.width))
-        reports = most_to_save(reports)[:_MOST_DETAILED]
+    reports = digest.first
+    if digest.runs > _MOST_DETAILED:
+        console.print(overview(digest, console.width))
+        reports = digest.most_to_save
         console.print(Text(f"\nThe {_MOST_DETAILED} with most to save:\n", "bold"))
     for number, report in enumerate(reports):
         if number:
@@ -48,7 +51,8 @@ def _print(console: Console, reports: list[Report]) -> None:
         _print_report(console, report)
 
 
-def _console(output: TextIO) -> Console:
+def console_for(output: TextIO) -> Console:
+    """As wide and colourful as the stream and the environment want it."""
     console = Console(file=output, highlight=False, soft_wrap=False, emoji=False, markup=False)
     told = os.environ.get("COLUMNS", "")
     width = console.width if console.is_terminal or (told.isdigit() and int(told)) else _IN_A_PIPE
@@ -70,6 +74,23 @@ def _print_report(console: Console, report: Report) -> None:
         console.print(f"No bottlenecks found; the run failed: {plain(report.root.error)}.")
     else:
         console.print(Text("✓ No bottlenecks found.", "green"))
+    for line in _left_out(report):
+        console.print(Text(line, "dim"))
+    _print_profile(console, report)
+
+
+def _left_out(report: Report) -> Iterator[str]:
+    """What the user's settings keep out of the findings, and what could not be held against them."""
+    if report.suppressed:
+        told = (
+            f"{one.finding.kind} of {plain(one.finding.operation)} ({plain(one.reason) or 'no reason given'})"
+            for one in report.suppressed[:_MOST_SUPPRESSED]
+        )
+        more = " …" if len(report.suppressed) > _MOST_SUPPRESSED else ""
+        yield f"{count(len(report.suppressed), 'finding')} suppressed: {', '.join(told)}{more}"
+    if report.unchecked_budgets:
+        told = (plain(budget, _LONGEST_ADVICE) for budget in report.unchecked_budgets[:_MOST_SUPPRESSED])
+        yield f"not checked: {'; '.join(told)}"
 
 
 def _headline(report: Report) -> Text:
@@ -104,6 +125,9 @@ def _counts(report: Report) -> Iterator[str]:
             yield count(calls, what) + (f" ({errors:,} failed)" if errors else "")
     if report.tokens:
         yield f"{report.tokens.input or 0:,} tokens in, {report.tokens.output or 0:,} out"
+    if report.cost.usd is not None:
+        known = "" if report.cost.complete else "at least "
+        yield f"{known}${report.cost.usd:.4g} ({plain(report.cost.basis, _LONGEST_ADVICE)})"
     for cache in report.caches[:3]:
         yield f"cache {plain(cache.name)} {cache.hits:,} of {count(cache.lookups, 'look-up')} hit"
 
@@ -112,6 +136,8 @@ def _print_findings(console: Console, report: Report) -> None:
     for number, finding in enumerate(report.findings, 1):
         console.print(_finding_line(number, finding))
         console.print(Padding(Text(plain(finding.recommendation, _LONGEST_ADVICE)), (0, 0, 0, 3)))
+        for profile in profile_of(finding, report):
+            console.print(Padding(Text(profile_line(profile), "dim"), (0, 0, 0, 3)))
     if report.saving_s > 0:
         before, after = report.root.duration_s, report.root.duration_s - report.saving_s
         what = "With this mended" if len(report.findings) == 1 else "With all of it mended"
@@ -119,6 +145,18 @@ def _print_findings(console: Console, report: Report) -> None:
         console.print(
             Text(f"{what}: {seconds(before)} → {seconds(after)}, {report.saving_s / before:.0%} less.", "bold")
         )
+
+
+def _print_profile(console: Console, report: Report) -> None:
+    """Where the CPU went in calls that no finding is about, and why there is no more of it."""
+    told = {profile.span_id for finding in report.findings for profile in profile_of(finding, report)}
+    rest = [profile for profile in report.root.profile if profile.span_id not in told]
+    if rest or report.root.profile_note:
+        console.print(Text("\nWhere the CPU went", "bold"))
+    for profile in rest:
+        console.print(Padding(Text(f"{plain(profile.name)} · {profile_line(profile)}"), (0, 0, 0, 3)))
+    if report.root.profile_note:
+        console.print(Padding(Text(plain(report.root.profile_note, _LONGEST_ADVICE), "dim"), (0, 0, 0, 3)))
 
 
 def _finding_line(number: int, finding: Finding) -> Text:

@@ -19,7 +19,7 @@ from _traces import agent, http, llm, records, tool
 from otel_agentperf.analysis.analyze import analyze
 from otel_agentperf.analysis.runs import find_runs
 from otel_agentperf.model import SpanRecord
-from otel_agentperf.readers import Query, ReadError, otlp_json
+from otel_agentperf.readers import Query, ReadError, files
 from readers._otlp import document, document_of, pair
 
 TREE = agent("planner", llm(1.0, tokens=(10, 5)), tool("search", 0.5, args={"q": "tea"}), http("http://api/x", 0.2))
@@ -37,14 +37,14 @@ def jsonl(*documents: Any) -> str:
 
 
 def read(path: Path | str) -> list[SpanRecord]:
-    return list(otlp_json.read(str(path), Query()))
+    return list(files.read(str(path), Query()))
 
 
 def read_both(path: Path | str) -> tuple[list[SpanRecord], str]:
     """The good spans, and what was said about the rest."""
     found: list[SpanRecord] = []
     try:
-        for record in otlp_json.read(str(path), Query()):
+        for record in files.read(str(path), Query()):
             found.append(record)
     except ReadError as error:
         return found, str(error)
@@ -343,7 +343,7 @@ def test_a_bad_file_in_a_folder_is_named_and_the_others_come(file: Any, tmp_path
 def test_a_folder_without_traces_is_said_to_be_so(file: Any, tmp_path: Path) -> None:
     assert "no trace files in it" in read_both(tmp_path)[1]
     file("{}", "package.json")
-    assert "no spans in any of its 1 JSON files" in read_both(tmp_path)[1]
+    assert "no spans in any of its 1 files" in read_both(tmp_path)[1]
 
 
 def test_20_megabytes_are_read_in_reasonable_time(file: Any) -> None:

@@ -1,0 +1,110 @@
+"""What is watched while runs go on, besides their spans: resources, event loops, a profile on request, and how long
+calls usually take. What they found travels on the run's root."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import SpanContext
+
+from . import _guard
+from ._config import Config
+from .capture import counts
+from .capture.loop_monitor import LoopMonitor
+from .history import History
+from .model import Report, SpanRecord
+from .resources import Resources
+from .run_buffer import Bucket, RunBuffer
+
+if TYPE_CHECKING:
+    from .capture.profiling import Profiling
+
+
+class Sensors:
+    """Of one processor. No method raises, but `span_started`, which its caller guards."""
+
+    def __init__(self, config: Config, buffer: RunBuffer) -> None:
+        thresholds = config.threshold_map()
+        self._buffer = buffer
+        self._resources = Resources(thresholds.get("resource_saturation.cpu", 0.9), config.resource_monitor)
+        self._loops = self._loop_monitor(thresholds) if config.loop_monitor else None
+        self._history = History() if config.history and config.enabled else None
+        self._profiling = _profiling(config)
+
+    def _loop_monitor(self, thresholds: Any) -> LoopMonitor:
+        block_s = [value for name, value in thresholds.items() if name.startswith("blocked_event_loop.block_s")]
+        return LoopMonitor(lambda: len(self._buffer) > 0, min(block_s, default=0.1), self._resources.sample)
+
+    def span_started(self, name: str, context: SpanContext, bucket: Bucket, is_agent: bool, now_s: float) -> None:
+        """A span has started in `bucket`, on this thread; `now_s` is `perf_counter`."""
+        if bucket.size == 1 and bucket.outer is None and len(self._buffer) == 1:
+            counts.drain()  # what was looked up outside of any run belongs to none
+        # A lone call is no run; reading the clocks for each would cost it a tenth more.
+        if bucket.mark is None and (is_agent or bucket.size > 1):
+            bucket.mark = self._resources.mark()
+        if self._loops is not None:
+            self._loops.span_started(context.trace_id, context.span_id)
+        self._resources.sample(now_s)
+        if self._profiling is not None:
+            self._profile(self._profiling, name, context, bucket)
+
+    def _profile(self, profiling: Profiling, name: str, context: SpanContext, bucket: Bucket) -> None:
+        """Begin a profile with the root of a bucket that is to have one; sample the thread of every span in it."""
+        if bucket.root_id == context.span_id:
+            is_open = partial(self._buffer.is_open, context.trace_id, context.span_id)
+            profiling.begin(name, bucket.is_run, context.trace_id, context.span_id, is_open)
+        profiling.started(context.trace_id)
+
+    def found(
+        self, context: SpanContext, root: SpanRecord, records: Sequence[SpanRecord], bucket: Bucket
+    ) -> dict[str, Any]:
+        """The fields of the root's record that are known here, for the run of `records` in `bucket`."""
+        fields: dict[str, Any] = {"counts": counts.drain()}
+        with _guard.guard("sensors.resources"):
+            if bucket.root_id == context.span_id and bucket.mark is not None:
+                fields["usage"] = self._resources.since(bucket.mark, root.start_ns)
+        with _guard.guard("sensors.loops"):
+            if self._loops is not None:
+                fields["stalls"] = self._loops.stalls(context.trace_id, root.start_ns, root.end_ns)
+        with _guard.guard("sensors.profiling"):
+            if self._profiling is not None:
+                fields["profile"], fields["profile_note"] = self._profiling.result(context.trace_id, records)
+        with _guard.guard("sensors.history"):
+            if self._history is not None:
+                fields["history"] = self._history.known(records)
+        return fields
+
+    def learn(self, report: Report) -> None:
+        """A run has been reported."""
+        with _guard.guard("sensors.history"):
+            if self._history is not None:
+                self._history.learn(report.run)
+        with _guard.guard("sensors.profiling"):
+            if self._profiling is not None:
+                self._profiling.learn(report)
+
+    def ended(self, context: SpanContext, bucket: Bucket) -> None:
+        """The root of `bucket` has ended, and its report, if it has one, is made."""
+        with _guard.guard("sensors.ended"):
+            if self._loops is not None and bucket.outer is None:
+                self._loops.forget(context.trace_id)
+            if self._profiling is not None:
+                self._profiling.ended(context.trace_id, bucket.root_id)
+
+    def stop(self) -> None:
+        """The processor is shut down."""
+        if self._loops is not None:
+            self._loops.stop()
+
+
+def _profiling(config: Config) -> Profiling | None:
+    """None, and nothing imported, unless runs are to be profiled."""
+    if config.profile == "off" or not config.enabled:
+        return None
+    with _guard.guard("sensors.profiling"):
+        from .capture.profiling import profiling
+
+        return profiling(config)
+    return None
