@@ -79,7 +79,7 @@ WRONG = [
     ("WEIGHTS", "0,0,0", "three numbers"),
     ("WEIGHTS", "1,1,-1", "three numbers"),
     ("WEIGHTS", "a,b,c", "three numbers"),
-    ("THRESHOLDS", "x=1,y", "name=number"),
+    ("THRESHOLDS", "y", "name=number"),
     ("BASELINES", "planner=fast", "name=number"),
 ]
 
@@ -92,6 +92,14 @@ def test_a_wrong_value_is_named_once_and_the_default_used(tmp_path, caplog, sett
     assert f"OTEL_AGENTPERF_{setting}" in message
     assert value in message
     assert expected in message
+
+
+def test_a_wrong_threshold_costs_only_itself(tmp_path, caplog):
+    config = of(tmp_path, OTEL_AGENTPERF_THRESHOLDS="slow_operation.db_s=2,slow_operation.tool_s=x")
+    assert config.threshold_map() == {"slow_operation.db_s": 2.0}
+    assert caplog.messages == [
+        "otel-agentperf: OTEL_AGENTPERF_THRESHOLDS: 'slow_operation.tool_s=x' is not name=number; it is left out"
+    ]
 
 
 def test_a_toml_file(tmp_path):

@@ -357,3 +357,41 @@ def test_every_public_name_can_be_imported_and_a_wrong_one_says_so() -> None:
         assert name in dir(otel_agentperf)
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = otel_agentperf.nonsense
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("instrument()", "nothing was recorded, because no tracer provider was set"),
+        ("instrument(); set_tracer_provider(TracerProvider())", ""),
+        ("set_tracer_provider(TracerProvider()); instrument()", ""),
+        ("instrument(tracer_provider=TracerProvider())", ""),
+        ("instrument(); uninstrument()", ""),
+    ],
+)
+def test_it_says_at_the_end_that_there_was_no_provider(code: str, said: str) -> None:
+    program = (
+        "from otel_agentperf import instrument, uninstrument\n"
+        "from opentelemetry.trace import set_tracer_provider\n"
+        f"from opentelemetry.sdk.trace import TracerProvider\n{code}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (said in done.stderr) if said else (done.stderr == "")
+
+
+def test_a_module_to_wrap_that_does_not_exist_is_named_at_the_end() -> None:
+    program = (
+        "from opentelemetry.sdk.trace import TracerProvider; from otel_agentperf import instrument\n"
+        "instrument(tracer_provider=TracerProvider())"
+    )
+    wrap = {"OTEL_AGENTPERF_WRAP": "no_such_thing.x:f=tool,colorsys:rgb_to_hsv=tool"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **wrap},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr.count("there is no module no_such_thing") == 1
+    assert "colorsys" not in done.stderr

@@ -289,10 +289,17 @@ def _pattern(value: object) -> str:
         raise ValueError(f"a regular expression; {error}") from None
 
 
-def _number_list(value: object) -> str:
-    text = _text(value)
-    list(_entries.numbers(text))
-    return text
+def _number_list(setting: str) -> Callable[[object], str]:
+    """A wrong entry is reported and left out; the others count."""
+
+    def parse(value: object) -> str:
+        text = _text(value)
+        wrong = _entries.wrong_numbers(text)
+        for entry in wrong:
+            _warn(f"{_variable(setting)}: {entry!r} is not name=number; it is left out")
+        return _entries.without(text, wrong)
+
+    return parse
 
 
 def _weights(value: object) -> str:
@@ -318,8 +325,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "profile": lambda value: _choice("on", "auto", "off")("on" if value is True else value or "off"),
     "weights": _weights,
     "redact": _pattern,
-    "thresholds": _number_list,
-    "baselines": _number_list,
+    "thresholds": _number_list("thresholds"),
+    "baselines": _number_list("baselines"),
     "prices": _prices,
     "suppress": _suppress,
 }

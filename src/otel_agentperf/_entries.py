@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import inf
@@ -88,6 +88,23 @@ def numbers(text: str) -> Iterator[tuple[str, float]]:
             yield name.strip(), float(number)
         except ValueError:
             raise ValueError(f"name=number, which {entry!r} is not") from None
+
+
+def wrong_numbers(text: str) -> list[str]:
+    """The entries that `numbers` would not take."""
+    return [entry for entry in _split(text) if not _is_number(entry)]
+
+
+def without(text: str, entries: Container[str]) -> str:
+    """`text` less some of its entries."""
+    return ",".join(entry for entry in _split(text) if entry not in entries)
+
+
+def _is_number(entry: str) -> bool:
+    try:
+        return len(list(numbers(entry))) == 1
+    except ValueError:
+        return False
 
 
 def _split(text: str) -> Iterator[str]:

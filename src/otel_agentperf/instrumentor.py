@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import weakref
 from collections.abc import Callable, Collection
 from functools import partial
 from types import ModuleType
@@ -73,6 +76,18 @@ def uninstrument() -> None:
         AgentPerfInstrumentor().uninstrument()
 
 
+def _check_provider() -> None:
+    """At the end: tell who called `instrument()` and expected something to come of it."""
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if _patched and not disabled and not _processors:
+        _logger.warning(
+            "otel-agentperf: nothing was recorded, because no tracer provider was set: set one, or start the program "
+            "with agentperf run or opentelemetry-instrument"
+        )
+
+
+_processors: weakref.WeakSet[AgentPerfSpanProcessor] = weakref.WeakSet()
+"""those that were added to a provider"""
 _patched: dict[str, tuple[Patches, ModuleType]] = {}
 _provider_patches = Patches()
 
@@ -104,17 +119,17 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
     """Once per provider. Where none is set yet, as soon as the program sets one."""
     provider = provider or trace.get_tracer_provider()
     if hasattr(provider, "add_span_processor"):
-        if processor_of(provider) is None:
-            provider.add_span_processor(AgentPerfSpanProcessor(config, meter_provider, provider))
+        _attach(provider, config, meter_provider)
         return
     _provider_patches.active = True
+    atexit.register(_check_provider)
 
     def set_provider(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
         result = wrapped(*args, **kwargs)
         with _guard.guard("instrument.processor"):
             now = trace.get_tracer_provider()
-            if hasattr(now, "add_span_processor") and processor_of(now) is None:
-                now.add_span_processor(AgentPerfSpanProcessor(config, meter_provider, now))
+            if hasattr(now, "add_span_processor"):
+                _attach(now, config, meter_provider)
         return result
 
     # The function behind the public one, which many import by its name before we come.
@@ -122,3 +137,11 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
     _provider_patches.wrap(
         "opentelemetry.trace", inner if hasattr(trace, inner) else "set_tracer_provider", set_provider
     )
+
+
+def _attach(provider: Any, config: _config.Config, meter_provider: Any) -> None:
+    processor = processor_of(provider)
+    if processor is None:
+        processor = AgentPerfSpanProcessor(config, meter_provider, provider)
+        provider.add_span_processor(processor)
+    _processors.add(processor)

@@ -102,8 +102,9 @@ class AgentPerfSpanProcessor(SpanProcessor):
             parent_id = None if parent is None or parent.is_remote else parent.span_id
             is_agent = looks_like_agent(span.name, _attributes(span))
             bucket = self._buffer.started(context.trace_id, context.span_id, parent_id, span, is_agent)
-            if bucket is not None:
-                self._sensors.span_started(span.name, context, bucket, is_agent, began * 1e-9)
+            sensors = self._sensors
+            if bucket is not None and (bucket.mark is None or began >= sensors.due_ns or sensors.are_watching()):
+                sensors.span_started(span.name, context, bucket, is_agent, began)
         except Exception as fault:  # noqa: BLE001 - ours; it would reach the user's program
             _guard.swallowed("processor.on_start", fault)
         self._metrics.self_ns += perf_counter_ns() - began
@@ -155,7 +156,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         if scope is not None and scope.name == SCOPE:
             bucket = self._buffer.ended(context.trace_id, span_id, ended)
         else:
-            bucket = self._buffer.ended(context.trace_id, span_id, ended.classified())
+            bucket = self._buffer.ended(context.trace_id, span_id, ended.classified(_exception(span)))
             state.siblings.forget(span_id)
         if bucket is None:
             return None
@@ -258,9 +259,8 @@ class _Ended(NamedTuple):
     scope: InstrumentationScope | None
     resource: Resource
     kind: SpanKind
-    exception: str | None
 
-    def classified(self) -> SpanRecord:
+    def classified(self, exception: str | None = None) -> SpanRecord:
         parent = self.parent
         raw = RawSpan(
             format_trace_id(self.context.trace_id),
@@ -275,7 +275,7 @@ class _Ended(NamedTuple):
             str(self.resource.attributes.get("service.name", "")),
             self.kind.name.lower(),
             parent is not None and parent.is_remote,
-            exception=self.exception,
+            exception=exception,
         )
         return classify(raw)
 
@@ -289,9 +289,9 @@ _OUTSIDE = attrgetter("context", "parent", "name", "attributes", "start_time", "
 def _ended(span: ReadableSpan) -> _Ended:
     """In one look at the SDK's fields, which costs a fifth of asking for them one by one."""
     try:
-        return tuple.__new__(_Ended, (*_INSIDE(span), _exception(span)))
+        return tuple.__new__(_Ended, _INSIDE(span))
     except AttributeError:
-        return _Ended(*(*_OUTSIDE(span), _exception(span)))
+        return _Ended(*_OUTSIDE(span))
 
 
 def _exception(span: ReadableSpan) -> str | None:

@@ -94,7 +94,7 @@ class Resources:
         self._memory_mb: float | None = None
         self._machine: tuple[float, float] | None = None
         self._last: _Reading | None = None
-        self._due_s = self._machine_read_s = float("-inf")
+        self.due_s = self._machine_read_s = float("-inf")
         self._machine_memory: float | None = None
         self._every_s = _EVERY_S
         self._memory_peaks, self._cpu_peaks, self._machine_peaks = Peaks(), Peaks(), Peaks()
@@ -110,7 +110,7 @@ class Resources:
 
     def sample(self, now_s: float | None = None) -> None:
         """Read again if it is time; `now_s` is `perf_counter`. Cheap when it is not."""
-        if self._enabled and (now_s is None or now_s >= self._due_s):
+        if self._enabled and (now_s is None or now_s >= self.due_s):
             self._read(time.perf_counter(), self._every_s)
 
     def since(self, mark: Mark, start_ns: int = 0) -> ResourceUsage | None:
@@ -141,13 +141,13 @@ class Resources:
         if (last is not None and now - last.wall_s < old_s) or not self._lock.acquire(blocking=False):
             return
         try:
-            self._due_s = now + self._every_s
+            self.due_s = now + self._every_s
             began = time.thread_time()
             with _guard.guard("resources"):
                 self._read_memory(now)
                 self._read_cpu(now)
             self._every_s = max(_EVERY_S, _COST_SHARE * (time.thread_time() - began))
-            self._due_s = now + self._every_s
+            self.due_s = now + self._every_s
         finally:
             self._lock.release()
 

@@ -88,6 +88,14 @@ def test_a_finding_names_its_agent_and_keeps_its_fingerprint_from_run_to_run():
     assert few.fingerprint == many.fingerprint != other.fingerprint
 
 
+def test_a_threshold_that_the_user_set_says_where():
+    trace = agent("a", *(tool("search", 0.2, args=number) for number in range(5)))
+    config = Config(thresholds="n_plus_one_calls.calls=3")
+    by_default, configured = analyze(run_of(trace)), analyze(run_of(trace, thresholds=config.threshold_map()), config)
+    assert by_default.findings[0].threshold.endswith("under one parent")
+    assert configured.findings[0].threshold.endswith("under one parent; set in OTEL_AGENTPERF_THRESHOLDS")
+
+
 def test_a_run_of_no_length():
     report = analyze(run_of(agent("a", 0.0)))
     assert (report.efficiency, report.saving_s, report.findings) == (1.0, 0.0, ())

@@ -77,7 +77,8 @@ def test_resource_usage_in_full():
 @pytest.mark.parametrize(
     "told",
     [None, 5, "", "not json", "{}", "[1]", '[{"start_ns": 1}]', '[{"start_ns": 1e999, "duration_ns": 1, "frame": ""}]',
-     '[{"start_ns": 1, "duration_ns": 1, "frame": "f", "waiting": 5}]', "[" * 100_000],
+     '[{"start_ns": 1, "duration_ns": 1, "frame": "f", "waiting": 5}]',
+     '[{"start_ns": 1, "duration_ns": 1, "frame": "f", "ready": [5]}]', "[" * 100_000],
 )  # fmt: skip
 def test_broken_stalls_are_none(told):
     assert stalls(told) == ()

@@ -151,6 +151,40 @@ def test_timers_and_sockets_that_fall_due_meanwhile_are_told(program: Program) -
     assert [moment / 1e9 for moment in stall.due_ns] == pytest.approx([0.1, 0.2], abs=0.045)
 
 
+@either_loop
+def test_tasks_that_stand_ready_are_told_by_their_last_span(program: Program, run: Callable[..., Any]) -> None:
+    spans: dict[str, int] = {}
+
+    async def after(name: str, seconds: float) -> None:
+        spans[name] = program.span()
+        await asyncio.sleep(seconds)
+
+    async def woken(name: str, event: asyncio.Event) -> None:
+        spans[name] = program.span()
+        await event.wait()
+
+    async def blocking(event: asyncio.Event) -> None:
+        program.span()
+        await asyncio.sleep(0)
+        block_here()
+        event.set()
+
+    async def main() -> None:
+        event = asyncio.Event()
+        await asyncio.gather(
+            blocking(event), after("ready", 0), after("late", 5e-2), after("later", 0.4), woken("by us", event)
+        )
+
+    run(main())
+    (stall,) = program.stalls()
+    known = {name: f"{span:016x}" for name, span in spans.items()}
+    moments = dict(stall.ready)
+    assert moments.pop(known["ready"]) == 0
+    if run is asyncio_run:  # uvloop keeps its timers to itself
+        assert moments.pop(known["late"]) / 1e9 == pytest.approx(0.05, abs=0.045)
+    assert not moments
+
+
 async def _many_short() -> None:
     async def short() -> None:
         time.sleep(0.008)

@@ -133,7 +133,7 @@ def test_what_was_not_imported_when_restored_is_never_touched(app: str, patches:
         ("APP:nonsense=tool", "nonsense"),
         ("APP:Planner.nonsense=tool", "nonsense"),
         ("APP:Nonsense.run=tool", "Nonsense"),
-        ("APP:LIMIT=tool", "not callable"),
+        ("APP:LIMIT=tool", "has no function LIMIT"),
         ("APP:search=toll", "kind one of agent"),
         ("APP:search", "kind one of agent"),
         ("APP=tool", "expected module:function=kind"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -25,15 +26,42 @@ FRAME = "app/tools.py:42 parse"
 def stall(start_s: float, seconds: float, by: str = "", **fields: Any) -> tuple[Stall, str]:
     """A stall, and the operation in whose span it was."""
     due = tuple(round(moment * 1e9) for moment in fields.pop("due", ()))
-    return Stall(EPOCH_NS + round(start_s * 1e9), round(seconds * 1e9), FRAME, due_ns=due, **fields), by
+    ready = tuple((operation, round(since * 1e9)) for operation, since in fields.pop("ready", ()))
+    return Stall(EPOCH_NS + round(start_s * 1e9), round(seconds * 1e9), FRAME, due_ns=due, ready=ready, **fields), by
 
 
 def stalled(trace: Node, *stalls: tuple[Stall, str], late: str = "", **settings: Any) -> AgentRun:
-    """The run of the trace with stalls; `late`: the operation whose calls could not start meanwhile."""
+    """The run of the trace with stalls, their `ready` by operation; `late`: the operation whose calls could not start
+    meanwhile."""
     run = run_of(trace, **settings)
     waiting = calls_of(run, late) if late else ()
     told = tuple(
-        replace(one, span_id=calls_of(run, by)[0] if by else "", waiting=one.waiting or waiting) for one, by in stalls
+        replace(
+            one,
+            span_id=calls_of(run, by)[0] if by else "",
+            waiting=one.waiting or waiting,
+            ready=tuple((calls_of(run, operation)[0], since) for operation, since in one.ready),
+        )
+        for one, by in stalls
+    )
+    root = replace(run.root, stalls=told)
+    return build_run(root, [root, *run.spans[1:]], run.thresholds)
+
+
+def in_turn(seconds: float, *ready: tuple[tuple[int, float], ...]) -> AgentRun:
+    """Calls that were all open from the start and blocked one after another. `ready`: in each one's stall, the calls
+    that were seen ready, and how many seconds after its start."""
+    run = run_of(agent("a", together(*(tool("parse", seconds * (number + 1)) for number in range(len(ready))))))
+    calls = sorted(run.spans[1:], key=lambda span: span.end_ns)
+    told = tuple(
+        Stall(
+            EPOCH_NS + round(seconds * number * 1e9),
+            round(seconds * 1e9),
+            FRAME,
+            call.span_id,
+            ready=tuple((calls[other].span_id, round(since * 1e9)) for other, since in seen),
+        )
+        for number, (call, seen) in enumerate(zip(calls, ready, strict=True))
     )
     root = replace(run.root, stalls=told)
     return build_run(root, [root, *run.spans[1:]], run.thresholds)
@@ -62,6 +90,13 @@ SILENT = {
     "a call that is the blocking one itself, its span made on another thread": stalled(
         agent("a", tool("parse", 0.3)), stall(0.0, 0.3, "a")
     ),
+    "calls that take turns, each woken by the one before": in_turn(0.3, (), (), ()),
+    "calls that follow each other": stalled(
+        agent("a", tool("parse", 0.3), tool("parse", 0.3)), stall(0.0, 0.3, "parse"), stall(0.3, 0.3)
+    ),
+    "a ready call that goes on to wait for longer": stalled(
+        agent("a", together(tool("parse", 0.3), tool("fetch", 2.0))), stall(0.0, 0.3, "parse", ready=[("fetch", 0.0)])
+    ),
     "after the run": stalled(agent("a", BESIDE), stall(5.0, 0.3, "parse")),
     "of a span that is not there": stalled(agent("a", tool("t", 0.3)), stall(0.0, 0.3, waiting=("f" * 16,))),
 }
@@ -81,6 +116,32 @@ LOUD = {
         stalled(_workers(0.4, 0.4), stall(0.0, 0.4, "parse", due=[0.1])),
         0.3,
         {"parse", "fetch"},
+    ),
+    "a call whose task was in the loop's queue all the while": (
+        stalled(_workers(0.4, 0.4), stall(0.0, 0.4, "parse", ready=[("fetch", 0.0)])),
+        0.4,
+        {"parse", "fetch"},
+    ),
+    "a call whose own timer is known, and another's": (
+        stalled(_workers(0.4, 0.4), stall(0.0, 0.4, "parse", due=[0.1, 0.3], ready=[("fetch", 0.1)])),
+        0.3,
+        {"parse", "fetch"},
+    ),
+    "calls that had all begun, and blocked in turn": (
+        in_turn(0.4, ((1, 0.0), (2, 0.0)), ((2, 0.0),), ()),
+        0.8,
+        {"parse"},
+    ),
+    "calls that became ready while the first blocked": (
+        in_turn(0.4, ((1, 0.1), (2, 0.1)), ((2, 0.0),), ()),
+        0.7,
+        {"parse"},
+    ),
+    "a ready call that takes as long as a callback of an unknown task": (
+        stalled(agent("a", together(node("one", tool("crawl", 0.5)), node("two", tool("fetch", 0.4), llm(0.5)))),
+                stall(0.0, 0.4, ready=[("fetch", 0.0)])),
+        0.4,
+        {"fetch"},
     ),
     "nobody saw when it was ready: in the middle": (
         stalled(_workers(0.4, 0.4), stall(0.0, 0.4, "parse")),
@@ -185,6 +246,50 @@ async def others_had_begun(blocking: bool) -> None:
     await asyncio.gather(crawl(5, 0.1), fetch(2, 0.2), parse(0, blocking))
 
 
+def had_all_begun(tools: int, pause: float) -> Work:
+    @traced_tool
+    async def parse(number: int, blocking: bool) -> None:
+        await asyncio.sleep(pause)
+        await nap(0.25, blocking)
+
+    async def work(blocking: bool) -> None:
+        # The default one has fewer threads on a small machine.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(tools))
+        await asyncio.gather(*(parse(number, blocking) for number in range(tools)))
+
+    return work
+
+
+async def take_turns(blocking: bool) -> None:
+    turn = asyncio.Lock()
+
+    @traced_tool
+    async def parse(number: int) -> None:
+        async with turn:
+            await asyncio.sleep(0.01)
+            time.sleep(0.2)
+
+    await asyncio.gather(*(parse(number) for number in range(3)))
+
+
+async def woken_by_the_one_before(blocking: bool) -> None:
+    turns = [asyncio.Event() for _ in range(4)]
+    turns[0].set()
+
+    @traced_tool
+    async def parse(number: int) -> None:
+        await turns[number].wait()
+        time.sleep(0.2)
+        turns[number + 1].set()
+
+    await asyncio.gather(*(parse(number) for number in (2, 1, 0)))
+
+
+async def one_after_another(blocking: bool) -> None:
+    for number in range(3):
+        await parse(number, True, 0.2)
+
+
 Work = Callable[[bool], Coroutine[Any, Any, None]]
 
 
@@ -214,7 +319,24 @@ def _shortest(work: Work, blocking: bool) -> tuple[Report, Report]:
     return min((live(work, blocking) for _ in range(3)), key=lambda reports: reports[0].root.duration_s)
 
 
-@pytest.mark.parametrize("work", [all_block, first_blocks, others_had_begun])
+@pytest.mark.parametrize("work", [take_turns, woken_by_the_one_before, one_after_another])
+def test_silent_where_nobody_else_could_go_on(work: Work) -> None:
+    report, _ = live(work, True)
+    assert report.root.stalls
+    assert not [finding for finding in report.findings if finding.kind == KIND]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        all_block,
+        first_blocks,
+        others_had_begun,
+        pytest.param(had_all_begun(2, 0.0), id="2 had begun"),
+        pytest.param(had_all_begun(4, 0.02), id="4 had begun"),
+        pytest.param(had_all_begun(8, 0.0), id="8 had begun"),
+    ],
+)
 def test_the_prediction_holds_when_the_fix_is_made(work: Work) -> None:
     broken, offline = _shortest(work, True)
     repaired, _ = _shortest(work, False)

@@ -53,6 +53,7 @@ def test_one_call_polled_through_a_frameworks_envelope():
 
 
 SILENT = {
+    "commands in a shell": agent("a", *[tool("run_shell", 0.3, args={"cmd": f"step {i}"}) for i in range(6)]),
     "batches already": agent(
         "a",
         *[db(f"SELECT * FROM t WHERE id IN ({', '.join(str(9 * i + j) for j in range(9))})", 0.2) for i in range(6)],

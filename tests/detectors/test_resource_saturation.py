@@ -64,7 +64,7 @@ def test_silent(run: AgentRun) -> None:
     [
         (used(WORK, full(1.0, 2.0)), "train", "warning", "4 cores were full, by this process, for 2.0 s"),
         (used(WORK, full(1.0, 0.8), full(2.0, 0.2)), "train", "info", "for 1.0 s"),
-        (used(WORK, full(1.0, 2.0, own=0.3)), "train", "warning", "all programs of the machine (30% by this process)"),
+        (used(WORK, full(1.0, 2.0, own=0.3)), "train", "info", "all programs of the machine (30% by this process)"),
         (used(WORK, full(1.0, 2.0), cores=0.5), "train", "warning", "The 0.5 cores"),
         (used(agent("a", wait(2.0)), full(0.0, 2.0), cores=1.0), "a", "warning", "The 1 core were"),
         (used(WORK, memory_peak_mb=950.0, memory_limit_mb=1_000.0), "a", "warning", "950 MB of the 1,000 MB"),

@@ -175,6 +175,13 @@ def test_a_models_attempts_each_in_a_node_of_its_own():
     assert the_finding(run, KIND).saving_s == pytest.approx(7.5)
 
 
+def test_what_ended_between_the_attempts_was_not_waited_for():
+    attempts = [_try(0.4, at=0.0), _try(0.4, at=0.9), _try(0.4, at=1.8), _helped(at=2.7)]
+    beside = tool("steady", 2.5, at=0.0)
+    broken, repaired = agent("a", *attempts, beside), agent("a", _helped(at=0.0), beside)
+    assert the_finding(run_of(broken), KIND).saving_s == pytest.approx(saving_of(broken, repaired), rel=0.05)
+
+
 def test_the_tool_around_the_attempts_is_not_slow_besides():
     attempts = [part for _ in range(4) for part in (db("UPDATE t SET n = $1", 0.2, error="Deadlock"), wait(2.0))]
     found = findings(run_of(agent("a", llm(1.0), tool("reserve", *attempts, db("UPDATE t SET n = $1", 0.2)))))

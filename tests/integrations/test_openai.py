@@ -7,10 +7,21 @@ import gc
 import inspect
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from openai import APIConnectionError, AsyncOpenAI, AsyncStream, OpenAI, RateLimitError, Stream
+import wrapt
+from openai import (
+    APIConnectionError,
+    AsyncOpenAI,
+    AsyncStream,
+    DefaultHttpxClient,
+    OpenAI,
+    RateLimitError,
+    Stream,
+    _base_client,
+)
 from openai.resources.chat.completions import AsyncCompletions, Completions
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
@@ -351,3 +362,252 @@ def test_the_methods_look_like_themselves(recorded: Recorded) -> None:
     plain = inspect.unwrap(Completions.create)
     assert inspect.signature(Completions.create) == inspect.signature(plain)
     assert AsyncCompletions.create.__qualname__ == "AsyncCompletions.create"
+
+
+# --- the client's own retries ---------------------------------------------------------------------------
+
+WAIT_S = 0.3
+REFUSED = Refusal(429, (("retry-after-ms", str(int(WAIT_S * 1000))),))
+
+
+async def _async_create(client: AsyncOpenAI) -> Any:
+    return await client.chat.completions.create(model="gpt-stub", messages=HELLO)
+
+
+async def _async_stream(client: AsyncOpenAI) -> Any:
+    stream: Any = await client.chat.completions.create(model="gpt-stub", messages=HELLO, stream=True)
+    return [chunk async for chunk in stream]
+
+
+def _in_a_loop(ask: Callable[[AsyncOpenAI], Any]) -> Callable[[OpenAI], Any]:
+    def run(client: OpenAI) -> Any:
+        async def go() -> Any:
+            async with AsyncOpenAI(base_url=client.base_url, api_key="none", max_retries=client.max_retries) as opened:
+                return await ask(opened)
+
+        return asyncio.run(go())
+
+    return run
+
+
+def _whole_stream(client: OpenAI) -> Any:
+    return list(chat_stream(client))
+
+
+every_way = pytest.mark.parametrize(
+    "ask",
+    [create, respond, raw, _whole_stream, _in_a_loop(_async_create), _in_a_loop(_async_stream)],
+    ids=["create", "respond", "raw", "stream", "async", "async stream"],
+)
+
+
+def attempts(recorded: Recorded) -> list[ReadableSpan]:
+    return [span for span in recorded.spans if "http.request.method" in attributes(span)]
+
+
+def between_s(earlier: ReadableSpan, later: ReadableSpan) -> float:
+    assert earlier.end_time is not None
+    assert later.start_time is not None
+    return (later.start_time - earlier.end_time) / 1e9
+
+
+@every_way
+def test_the_attempts_of_a_refused_call_are_below_it(recorded: Recorded, ask: Callable[[OpenAI], Any]) -> None:
+    with (
+        ModelServer(REFUSED, REFUSED, "fine") as server,
+        OpenAI(base_url=server.url, api_key="none", max_retries=2) as client,
+        agent("outer"),
+    ):
+        ask(client)
+    first, second, last = attempts(recorded)
+    assert {recorded.parent(span) for span in attempts(recorded)} == {"chat gpt-stub"}
+    assert [attributes(span).get("error.type") for span in attempts(recorded)] == ["429", "429", None]
+    assert [attributes(span).get("http.request.resend_count") for span in attempts(recorded)] == [None, 1, 2]
+    assert attributes(first)["http.response.status_code"] == 429
+    assert attributes(first)["http.response.header.retry-after-ms"] == ("300",)
+    assert first.status.status_code.name == "ERROR"
+    assert last.status.status_code.name == "UNSET"
+    assert between_s(first, second) == pytest.approx(WAIT_S, abs=0.1)
+    assert between_s(second, last) == pytest.approx(WAIT_S, abs=0.1)
+    (found,) = recorded.report.findings
+    assert (found.kind, found.operation) == ("rate_limited", "gpt-stub")
+    assert found.saving_s == pytest.approx(2 * WAIT_S, abs=0.15)
+
+
+@every_way
+def test_a_call_that_is_not_tried_again_has_no_attempts(recorded: Recorded, ask: Callable[[OpenAI], Any]) -> None:
+    with ModelServer("fine") as server, OpenAI(base_url=server.url, api_key="none") as client, agent("outer"):
+        ask(client)
+    assert recorded.tree == [("invoke_agent outer", ["chat gpt-stub"])]
+
+
+@every_way
+def test_the_last_refusal_is_the_callers(recorded: Recorded, ask: Callable[[OpenAI], Any]) -> None:
+    with (
+        ModelServer(REFUSED, REFUSED) as server,
+        OpenAI(base_url=server.url, api_key="none", max_retries=1) as client,
+        pytest.raises(RateLimitError) as raised,
+    ):
+        ask(client)
+    assert raised.value.__cause__ is None
+    assert [attributes(span)["error.type"] for span in attempts(recorded)] == ["429", "429"]
+    assert attributes(the_call(recorded))["error.type"] == "openai.RateLimitError"
+
+
+def test_errors_of_the_service_are_a_storm(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenAI, "_calculate_retry_timeout", lambda *_, **__: 0.1)
+    with (
+        ModelServer(*[Refusal(500)] * 3, "fine") as server,
+        OpenAI(base_url=server.url, api_key="none", max_retries=3) as client,
+        agent("outer"),
+    ):
+        create(client)
+    (found,) = recorded.report.findings
+    assert found.kind == "retry_storm"
+    assert not found.operation.startswith("http"), "the model is what one would search for"
+    assert found.calls == 4
+    assert found.saving_s == pytest.approx(0.3, abs=0.1)
+
+
+@pytest.mark.parametrize("ask", [create, _in_a_loop(_async_create)], ids=["sync", "async"])
+def test_a_server_that_cannot_be_reached_is_tried_again(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch, ask: Callable[[OpenAI], Any]
+) -> None:
+    for client_class in (OpenAI, AsyncOpenAI):
+        monkeypatch.setattr(client_class, "_calculate_retry_timeout", lambda *_, **__: 0.05)
+    with (
+        OpenAI(base_url="http://127.0.0.1:1/v1", api_key="none", max_retries=1) as client,
+        pytest.raises(APIConnectionError) as raised,
+    ):
+        ask(client)
+    told = [attributes(span) for span in attempts(recorded)]
+    assert [one["error.type"].rpartition(".")[2] for one in told] == ["ConnectError", "ConnectError"]
+    assert [one["url.full"] for one in told] == ["http://127.0.0.1:1/v1/chat/completions"] * 2
+    assert type(raised.value.__cause__).__name__ == "ConnectError"
+
+
+def test_a_timeout_is_an_attempt(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenAI, "_calculate_retry_timeout", lambda *_, **__: 0.05)
+    with (
+        ModelServer(Slow("late", 0.4), "fine") as server,
+        OpenAI(base_url=server.url, api_key="none", max_retries=1, timeout=0.2) as client,
+    ):
+        create(client)
+    slow, last = attempts(recorded)
+    assert attributes(slow)["error.type"].endswith("ReadTimeout")
+    assert "error.type" not in attributes(last)
+
+
+def test_a_call_cancelled_while_it_waits_made_no_further_attempt(recorded: Recorded) -> None:
+    async def ask(url: str) -> None:
+        async with AsyncOpenAI(base_url=url, api_key="none") as client:
+            task = asyncio.create_task(_async_create(client))
+            while not attempts(recorded):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with ModelServer(REFUSED) as server:
+        asyncio.run(ask(server.url))
+    assert [attributes(span)["error.type"] for span in attempts(recorded)] == ["429"]
+    assert attributes(the_call(recorded))["error.type"] == "CancelledError"
+
+
+def test_calls_at_once_through_one_client_keep_their_attempts_apart(recorded: Recorded) -> None:
+    async def ask(url: str) -> None:
+        async with AsyncOpenAI(base_url=url, api_key="none") as client, agent("outer"):
+            await asyncio.gather(*(_async_create(client) for _ in range(6)))
+
+    with ModelServer(*[REFUSED] * 3) as server:
+        asyncio.run(ask(server.url))
+    below = [span.parent.span_id for span in attempts(recorded) if span.parent is not None]
+    assert len(below) == 6
+    assert {below.count(parent) for parent in below} == {2}
+
+
+def test_threads_that_share_a_client_keep_their_attempts_apart(recorded: Recorded) -> None:
+    with (
+        ModelServer(*[REFUSED] * 2) as server,
+        OpenAI(base_url=server.url, api_key="none") as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        list(pool.map(lambda _: create(client), range(4)))
+    below = [span.parent.span_id for span in attempts(recorded) if span.parent is not None]
+    assert len(below) == 4
+    assert {below.count(parent) for parent in below} == {2}
+
+
+def test_no_credentials_and_no_query_in_the_attempts(recorded: Recorded) -> None:
+    with ModelServer(REFUSED) as server:
+        url = server.url.replace("http://", "http://user:password@")
+        with OpenAI(base_url=url, api_key="none", default_query={"key": "secret"}) as client:
+            create(client)
+    assert {attributes(span)["url.full"] for span in attempts(recorded)} == {f"{server.url}/chat/completions"}
+    assert not any("secret" in str(attributes(span)) or "password" in str(attributes(span)) for span in recorded.spans)
+
+
+def test_calls_that_have_no_span_show_their_attempts_below_the_agent(recorded: Recorded) -> None:
+    with ModelServer(REFUSED) as server, OpenAI(base_url=server.url, api_key="none") as client, agent("outer"):
+        client.moderations.create(model="gpt-stub", input="hello")
+    assert recorded.tree == [("invoke_agent outer", ["POST", "POST"])]
+
+
+def test_attempts_are_never_traces_of_their_own(recorded: Recorded) -> None:
+    with ModelServer(REFUSED) as server, OpenAI(base_url=server.url, api_key="none") as client:
+        client.moderations.create(model="gpt-stub", input="hello")
+    assert recorded.spans == []
+
+
+def test_suppressed_attempts_are_untraced(recorded: Recorded) -> None:
+    with (
+        ModelServer(REFUSED) as server,
+        OpenAI(base_url=server.url, api_key="none") as client,
+        agent("outer"),
+        suppress_instrumentation(),
+    ):
+        create(client)
+    assert recorded.tree == ["invoke_agent outer"]
+
+
+def test_attempts_that_an_http_instrumentation_shows_are_not_shown_twice(recorded: Recorded) -> None:
+    tracer = recorded.provider.get_tracer("http")
+
+    def traced_request(wrapped: Any, transport: Any, args: Any, kwargs: Any) -> Any:
+        with tracer.start_as_current_span("GET by others"):
+            return wrapped(*args, **kwargs)
+
+    with ModelServer(REFUSED) as server, OpenAI(base_url=server.url, api_key="none") as client:
+        transport: Any = client._client._transport
+        transport.handle_request = wrapt.FunctionWrapper(transport.handle_request, traced_request)
+        create(client)
+    assert recorded.tree == [("chat gpt-stub", ["GET by others", "GET by others"])]
+
+
+def test_a_request_that_carries_another_spans_id_is_shown_by_others(recorded: Recorded) -> None:
+    def mark(request: Any) -> None:
+        request.headers["traceparent"] = f"00-{1:032x}-{2:016x}-01"
+
+    http = DefaultHttpxClient(event_hooks={"request": [mark]})
+    with ModelServer(REFUSED) as server, OpenAI(base_url=server.url, api_key="none", http_client=http) as client:
+        create(client)
+    assert recorded.tree == ["chat gpt-stub"]
+
+
+def test_a_client_that_waits_elsewhere_is_traced_without_attempts(
+    instrumented: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = _base_client.SyncAPIClient._sleep_for_retry
+    monkeypatch.delattr(_base_client.SyncAPIClient, "_sleep_for_retry")
+    recorded = instrumented()
+    monkeypatch.setattr(OpenAI, "_sleep_for_retry", wait, raising=False)
+    with ModelServer(REFUSED) as server, OpenAI(base_url=server.url, api_key="none") as client:
+        create(client)
+    assert recorded.tree == ["chat gpt-stub"]
+
+
+def test_the_clients_methods_look_like_themselves(recorded: Recorded) -> None:
+    for kind in (OpenAI, AsyncOpenAI):
+        for method in (kind.request, kind._sleep_for_retry):
+            assert inspect.signature(method) == inspect.signature(inspect.unwrap(method))
+            assert inspect.iscoroutinefunction(method) == (kind is AsyncOpenAI)

@@ -34,7 +34,8 @@ def analyze(run: AgentRun, config: Config | None = None, prices: PriceSource | N
     operations = summary.operations(run)
     parts = summary.score_parts(run, operations, config)
     total = score.weigh(parts, config.weight_triple()) or 0.0
-    findings, suppressed = suppress.split(find_bottlenecks(run), config.suppression_list())
+    found = (_with_source(finding, run, config) for finding in find_bottlenecks(run))
+    findings, suppressed = suppress.split(found, config.suppression_list())
     duration = run.root.duration_ns
     replayed = replay(run, merge(finding.change for finding in findings if finding.change))
     return Report(
@@ -53,6 +54,13 @@ def analyze(run: AgentRun, config: Config | None = None, prices: PriceSource | N
         suppressed=suppressed,
         unchecked_budgets=unchecked(run),
     )
+
+
+def _with_source(finding: Finding, run: AgentRun, config: Config) -> Finding:
+    """A threshold that is not the default says where it was set."""
+    if not any(name.startswith(f"{finding.kind}.") for name in run.thresholds):
+        return finding
+    return replace(finding, threshold=f"{finding.threshold}; set in {config.source('thresholds')}")
 
 
 def find_bottlenecks(run: AgentRun) -> tuple[Finding, ...]:

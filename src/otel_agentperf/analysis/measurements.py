@@ -178,6 +178,7 @@ def _stall(
     waiting: Sequence[str] = (),
     due_ns: Sequence[int] = (),
     elsewhere: bool = False,
+    ready: Sequence[tuple[str, int]] = (),
 ) -> Stall:
     return Stall(
         int(start_ns),
@@ -187,6 +188,7 @@ def _stall(
         tuple(map(str, waiting)),
         tuple(sorted(map(int, due_ns))),
         elsewhere is True,
+        tuple((str(waiting_span), max(0, int(moment))) for waiting_span, moment in ready),
     )
 
 

@@ -29,7 +29,7 @@ _MOST_HELD = 256
 """stalls remembered for the runs that are still open"""
 _MOST_OF_A_RUN = 32
 
-_running_loop = asyncio._get_running_loop
+running_loop = asyncio._get_running_loop
 
 
 class LoopMonitor:
@@ -53,7 +53,7 @@ class LoopMonitor:
 
     def span_started(self, trace_id: int, span_id: int) -> None:
         """A span has started on this thread: if a loop runs here, watch it. Costs 0.3 µs."""
-        loop = _running_loop()
+        loop = running_loop()
         if loop is None:
             return
         watch = self._watches.get(threading.get_ident())

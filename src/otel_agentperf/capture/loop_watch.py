@@ -11,6 +11,7 @@ import asyncio
 import sys
 import time
 import weakref
+from asyncio import current_task
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -48,8 +49,8 @@ class Held(NamedTuple):
 class _Step:
     """One callback (a task's step) that was found running in one or more looks."""
 
-    __slots__ = ("busy_ns", "cpu_ns", "end", "looks", "overslept", "places", "queue", "span_id", "start", "task",
-                 "trace_id", "waited_ns")  # fmt: skip
+    __slots__ = ("busy_ns", "cpu_ns", "end", "looks", "overslept", "places", "queue", "ready", "span_id", "start",
+                 "task", "trace_id", "waited_ns")  # fmt: skip
 
     def __init__(self, task: int, start: int, cpu_ns: int, trace_id: int, span_id: int) -> None:
         self.task = task
@@ -65,6 +66,8 @@ class _Step:
         """how long the thread had waited for a core at the second look"""
         self.places: Counter[str | None] = Counter()
         self.queue: LoopQueue | None = None
+        self.ready: dict[int, int] = {}
+        """the last spans of tasks that stood ready, and since when"""
 
 
 class LoopWatch:
@@ -98,16 +101,19 @@ class LoopWatch:
         """earlier ones that the beat which is out has waited for"""
 
     def span_started(self, loop: asyncio.AbstractEventLoop, trace_id: int, span_id: int) -> None:
-        """A span has started on the loop."""
-        task = id(asyncio.current_task(loop))
+        """A span has started on the loop. Each of them passes here: it costs about as much as two attributes."""
+        if trace_id not in self._traces or len(self._last_spans) >= _MOST_KNOWN:
+            self._make_room(trace_id)
+        task, now = id(current_task(loop)), perf_counter_ns()
+        self._last_spans[task] = (trace_id, span_id, now)
+        if self._beat_ns and not self._back_ns and len(self._started) < _MOST_STARTED:
+            self._started.append((span_id, task, now))
+
+    def _make_room(self, trace_id: int) -> None:
         if len(self._traces) >= _MOST_KNOWN or len(self._last_spans) >= _MOST_KNOWN:
             self._traces.clear()
             self._last_spans.clear()
         self._traces.add(trace_id)
-        now = perf_counter_ns()
-        self._last_spans[task] = (trace_id, span_id, now)
-        if self._beat_ns and not self._back_ns and len(self._started) < _MOST_STARTED:
-            self._started.append((span_id, task, now))
 
     def forget(self, trace_id: int) -> None:
         """The trace's run has ended."""
@@ -176,7 +182,7 @@ class LoopWatch:
         self._free_ns, self._free_cpu = now, self._cpu_ns()
 
     def _busy(self, loop: asyncio.AbstractEventLoop, frame: FrameType, now: int, overslept: int) -> None:
-        task = id(asyncio.current_task(loop))
+        task = id(current_task(loop))
         step = self._step
         if step is None or step.task != task:
             *last_span, began = self._last_spans.get(task, (0, 0, 0))
@@ -195,7 +201,17 @@ class LoopWatch:
             step.places[blocking_location(frame)] += 1
             if step.queue is not None:
                 step.queue.look(loop)
+                self._note_ready(step)
         self._free_ns, self._free_cpu = now, self._cpu_ns()
+
+    def _note_ready(self, step: _Step) -> None:
+        """Now: when the stall is over, its tasks go on and start other spans."""
+        if step.queue is None:
+            return
+        for task, moment in step.queue.ready.items():
+            known = self._last_spans.get(task)
+            if known is not None and len(step.ready) < _MOST_STARTED:
+                step.ready.setdefault(known[1], moment)
 
     def _end_step(self, end: int, cpu_ns: int) -> None:
         step, self._step = self._step, None
@@ -221,6 +237,7 @@ class LoopWatch:
             span_id=f"{step.span_id:016x}" if step.span_id else "",
             waiting=tuple(f"{span:016x}" for span in waiting),
             due_ns=step.queue.due(step.end) if step.queue is not None else (),
+            ready=tuple((f"{span:016x}", moment - step.start) for span, moment in step.ready.items()),
         )
         return Held(stall, self._traces, step.trace_id)
 

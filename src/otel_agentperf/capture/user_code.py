@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import sys
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
+from .. import _guard
 from ..model import Kind
 from .callables import Describe, describing
 from .patching import Patches, when_imported
@@ -21,6 +25,8 @@ _KINDS: dict[str, Kind] = {
     "retrieval": "retrieval",
     "cached": "cache",
 }
+_named: dict[str, str] = {}
+"""the modules that the setting's entries name"""
 _logger = logging.getLogger("otel_agentperf")
 
 
@@ -35,14 +41,32 @@ def patch(patches: Patches) -> None:
             )
             continue
         when_imported((module,), partial(_wrap, patches, entry, module, path, _KINDS[kind.strip()]))
+        _named[entry] = module
+    if _named:
+        atexit.unregister(_check_names)
+        atexit.register(_check_names)
+
+
+def unpatch() -> None:
+    """Nothing is expected of the settings any more."""
+    _named.clear()
 
 
 def _wrap(patches: Patches, entry: str, module: str, path: str, kind: Kind) -> None:
     # A class that is not there, or a value that is no function.
     try:
         patches.trace(module, path, _describe(kind, module, path))
-    except AttributeError as missing:
-        _report(entry, str(missing))
+    except AttributeError:
+        _report(entry, f"{module} has no function {path}")
+
+
+@_guard.guarded("user_code.check", None)
+def _check_names() -> None:
+    """At the end: a module that this program had no use for is fine, one that nobody could import is a slip."""
+    for entry, module in _named.items():
+        package = module.partition(".")[0]
+        if package not in sys.modules and find_spec(package) is None:
+            _report(entry, f"there is no module {package}")
 
 
 def _describe(kind: Kind, module: str, path: str) -> Describe:
@@ -52,7 +76,7 @@ def _describe(kind: Kind, module: str, path: str) -> Describe:
     for part in path.split("."):
         function = getattr(function, part)
     if not callable(function):
-        raise AttributeError(f"{path} is not callable")
+        raise AttributeError
     attributes = {"agentperf.cache.operation": "get", "agentperf.cache.system": "custom"} if kind == "cache" else None
     return describing(kind, function, attributes=attributes)
 

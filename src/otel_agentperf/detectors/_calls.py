@@ -112,6 +112,16 @@ def depends(later: SpanRecord, earlier: SpanRecord) -> bool | None:
     return holds_result(later.args_text, earlier.result_text, earlier.args_text)
 
 
+def named(run: AgentRun, call: SpanRecord) -> SpanRecord:
+    """What a person would search for: the model whose client made the request, or the call itself."""
+    for above in run.ancestors(call):
+        if above.kind in ("llm", "embedding"):
+            return above
+        if above.kind != "other":
+            break
+    return call
+
+
 def in_sequence(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
     """The longest chain of spans that do not overlap (earliest end first)."""
     chain: list[SpanRecord] = []

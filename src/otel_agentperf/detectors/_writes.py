@@ -130,6 +130,14 @@ def _host(span: SpanRecord) -> str:
     return "/".join(span.operation.split("/")[:3])
 
 
+_COMMANDS = frozenset("shell bash zsh powershell terminal command cmd repl interpreter console".split())
+
+
+def runs_commands(span: SpanRecord) -> bool:
+    """Does the name say that it takes any command? Those are steps, each of which may need what the last one did."""
+    return bool(_COMMANDS & words(span.operation))
+
+
 def words(text: str) -> frozenset[str]:
     """The words of a name or text in lower case, without a plural's s: `getOrders` has get and order."""
     return frozenset(word.lower().rstrip("s") for word in _WORD.findall(text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -109,10 +109,15 @@ def _beside(run: AgentRun, parent: str, blocker: SpanRecord | None, stall: Stall
 
 def _open_delays(run: AgentRun, stall: Stall, blocker: SpanRecord | None, end: int) -> Iterator[tuple[str, int, int]]:
     """(span, since when it stood ready, until when it was held up)."""
-    waiting = sorted((_next_event(run, span, end), span.span_id, span) for span in _others(run, stall, blocker, end))
+    others = _others(run, stall, blocker, end)
+    ready = _seen_ready(run, stall, others, end)
+    for span_id, moment in ready.items():
+        yield span_id, max(run.by_id[span_id].start_ns, stall.start_ns + moment), end
+    waiting = sorted((_next_event(run, span, end), span.span_id, span) for span in others if span.span_id not in ready)
     prompt = [span for event, _, span in waiting if event <= end + _PROMPT_NS]
     rest = [span for event, _, span in waiting if event > end + _PROMPT_NS]
-    due = [stall.start_ns + moment for moment in stall.due_ns if stall.start_ns + moment < end]
+    moments = Counter(stall.due_ns) - Counter(ready.values())
+    due = [stall.start_ns + moment for moment in sorted(moments.elements()) if stall.start_ns + moment < end]
     # Of what fell due, the last belongs to those who went on at once, in their order; the claim is the lowest.
     known = due[max(0, len(due) - len(prompt)) :]
     for index, span in enumerate(prompt):
@@ -126,6 +131,46 @@ def _open_delays(run: AgentRun, stall: Stall, blocker: SpanRecord | None, end: i
             yield span.span_id, max(earlier[-1], span.start_ns), end
 
 
+def _seen_ready(run: AgentRun, stall: Stall, others: Sequence[SpanRecord], end: int) -> dict[str, int]:
+    """Of the others, those whose tasks were seen in the loop's queue and that went on before it rested again; how
+    long after its start they were ready."""
+    if not stall.ready:
+        return {}
+    able = _ready_spans(run, stall)
+    free = _busy_until(run, end)
+    began = _began_to_block(run, end, free)
+    return {
+        span.span_id: able[span.span_id]
+        for span in others
+        if span.span_id in able and (span.span_id in began or _next_event(run, span, end) <= free + _PROMPT_NS)
+    }
+
+
+def _ready_spans(run: AgentRun, stall: Stall) -> dict[str, int]:
+    """The innermost open spans of the tasks that were seen to be ready, and how long after the stall's start."""
+    able: dict[str, int] = {}
+    for span_id, moment in stall.ready:
+        lines = _line(run, run.by_id.get(span_id))
+        span = next((above for above in lines if above.end_ns > stall.start_ns), None)
+        if span is not None and stall.start_ns + moment < stall.start_ns + stall.duration_ns:
+            able[span.span_id] = min(moment, able.get(span.span_id, moment))
+    return able
+
+
+def _busy_until(run: AgentRun, end: int) -> int:
+    """The end of the stalls that followed each other at once."""
+    for later in sorted(run.root.stalls, key=lambda stall: stall.start_ns):
+        if end - _END_BLUR_NS <= later.start_ns <= end + _PROMPT_NS:
+            end = max(end, later.start_ns + later.duration_ns)
+    return end
+
+
+def _began_to_block(run: AgentRun, since: int, until: int) -> set[str]:
+    """The spans in which a stall began then: their tasks had gone on."""
+    found = (stall for stall in run.root.stalls if since - _END_BLUR_NS <= stall.start_ns <= until)
+    return {span.span_id for stall in found for span in _line(run, _blocker(run, stall))}
+
+
 def _others(run: AgentRun, stall: Stall, blocker: SpanRecord | None, end: int) -> list[SpanRecord]:
     """The innermost spans of other tasks that were open all the while."""
     is_open = {
@@ -137,9 +182,10 @@ def _others(run: AgentRun, stall: Stall, blocker: SpanRecord | None, end: int) -
     held = {span.span_id for span in _line(run, blocker)} | {run.root.span_id}
     innermost = [span for span in is_open.values() if span.span_id not in around and span.span_id not in held]
     certain = stall.elsewhere or (blocker is not None and blocker.span_id not in around)
-    if innermost and not certain:
+    able = _ready_spans(run, stall)
+    if not certain and (unsure := [span for span in innermost if span.span_id not in able]):
         # The task may have been in one of them: some frameworks start a task's spans on other threads.
-        innermost.remove(max(innermost, key=lambda span: _likeness(span, stall)))
+        innermost.remove(max(unsure, key=lambda span: _likeness(span, stall)))
     return innermost
 
 

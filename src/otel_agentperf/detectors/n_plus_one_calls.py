@@ -8,6 +8,7 @@ from itertools import pairwise
 from ..model import AgentRun, Change, Finding, Kind, SpanRecord
 from ._calls import Stretch, by_operation, depends, ids, seconds, severity, stretches, total_s
 from ._pages import are_batches, are_pages
+from ._writes import runs_commands
 
 TITLE = "calls in a loop, one item each"
 THRESHOLDS = frozenset({"calls", "db_total_s", "total_s"})
@@ -18,7 +19,8 @@ _BATCHABLE: frozenset[Kind] = frozenset({"tool", "db", "http", "retrieval", "emb
 def detect(run: AgentRun) -> Iterable[Finding]:
     """≥5 calls of one operation under one parent between two model turns, with ≥5 distinct arguments; `info` where
     the arguments are hidden, as those of a prepared query are. Silent where each call needs the result of the one
-    before (a cursor), is the next page, or asks for many items at once.
+    before (a cursor), is the next page, asks for many items at once, or is a
+    command.
     """
     for parent in run.spans:
         for stretch in stretches(run, parent):
@@ -46,7 +48,7 @@ def _finding(run: AgentRun, stretch: Stretch, calls: Sequence[SpanRecord]) -> Fi
     hidden = [span for span in calls if span.args is None and span.error is None and not span.asked]
     if max(len(known), len(hidden)) < least or total_s(calls) < _least_total_s(run, calls[0]):
         return None
-    if are_pages(calls) or are_batches(calls) or _is_chain(calls):
+    if runs_commands(calls[0]) or are_pages(calls) or are_batches(calls) or _is_chain(calls):
         return None
     told = len(known) >= least
     longest = max(calls, key=lambda span: span.duration_ns)

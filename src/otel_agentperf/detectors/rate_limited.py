@@ -11,7 +11,7 @@ from statistics import median
 from typing import NamedTuple
 
 from ..model import RUN_KINDS, AgentRun, Change, Finding, Kind, SpanRecord
-from ._calls import ids, seconds, severity
+from ._calls import ids, named, seconds, severity
 from ._idle import Idle, total_ns
 
 TITLE = "waiting out a rate limit"
@@ -44,7 +44,7 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     where most of the time went to failures of another kind."""
     found: dict[tuple[str, Kind, str], list[_Wait]] = defaultdict(list)
     for waits in _limited(run):
-        name = _named(run, waits[0].failed)
+        name = named(run, waits[0].failed)
         found[run.agent_of(name.span_id), name.kind, name.operation].extend(waits)
     for waits in found.values():
         least = run.threshold("rate_limited.wait_s", 0.1, waits[0].failed)
@@ -161,21 +161,11 @@ def _is_idle(run: AgentRun, wait: _Wait) -> bool:
     return 2 * wait.idle_ns >= wait.between_ns
 
 
-def _named(run: AgentRun, call: SpanRecord) -> SpanRecord:
-    """What a person would search for: the model whose client made the request, or the call itself."""
-    for above in run.ancestors(call):
-        if above.kind in ("llm", "embedding"):
-            return above
-        if above.kind != "other":
-            break
-    return call
-
-
 def _finding(run: AgentRun, waits: Sequence[_Wait], least: float) -> Finding:
     calls = {span.span_id: span for wait in waits for span in (wait.failed, wait.again)}
     # A model call or tool that tried again by itself was slow for no other reason.
     around = {holder.span_id: holder for wait in waits for holder in wait.holders if _is_call(holder)}
-    name = _named(run, waits[0].failed).operation
+    name = named(run, waits[0].failed).operation
     refused = list(dict.fromkeys(wait.failed.error or "refused" for wait in waits))
     idle_s = total_ns((wait.failed.end_ns, wait.again.start_ns) for wait in waits) / 1e9
     wasted = total_ns((wait.failed.start_ns, wait.again.start_ns) for wait in waits) / 1e9

@@ -43,10 +43,12 @@ def _cpu(run: AgentRun, usage: ResourceUsage) -> Iterator[Finding]:
     name = run.by_id[max(busy, key=lambda span_id: busy[span_id])].operation
     own, cores = max(stretch.own for stretch in full), usage.cores
     whose = "this process" if own >= share else f"all programs of the machine ({own:.0%} by this process)"
+    # Others' work may or may not have slowed this one down; its own it surely wanted more room for.
+    sure = own >= share and 2 * total >= duration
     room = f"{cores:g} core{'s' if cores != 1 else ''}" if cores else "cores"
     yield Finding(
         kind="resource_saturation",
-        severity="warning" if 2 * total >= duration else "info",
+        severity="warning" if sure else "info",
         operation=name,
         calls=len(busy),
         wasted_s=0.0,

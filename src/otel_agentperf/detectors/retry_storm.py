@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..model import AgentRun, Change, Finding, Kind, SpanRecord
-from ._calls import ids, is_turn, seconds, severity, total_s, unwrapped
+from ._calls import ids, is_turn, named, seconds, severity, total_s, unwrapped
 
 TITLE = "time lost in retries"
 REPLACED_BY = frozenset({"rate_limited"})
@@ -36,7 +36,7 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     chains: dict[tuple[str, str, str], list[Chain]] = defaultdict(list)
     for parent, children in run.children.items():
         for chain in _chains(run, children):
-            call = chain[0].call
+            call = named(run, chain[0].call)
             chains[run.agents[parent], call.kind, call.operation].append(chain)
     for found in chains.values():
         finding = _finding(run, found)
@@ -108,7 +108,7 @@ def _finding(run: AgentRun, chains: Sequence[Chain]) -> Finding | None:
     wasted = sum(chain[-1].step.start_ns - chain[0].step.start_ns for chain in chains) / 1e9
     calls = [attempt.call for chain in chains for attempt in chain]
     failed = [call for call in calls if call.error is not None]
-    name, errors = calls[0].operation, ", ".join(sorted({call.error or "error" for call in failed}))
+    name, errors = named(run, calls[0]).operation, ", ".join(sorted({call.error or "error" for call in failed}))
     return Finding(
         kind="retry_storm",
         severity=severity(run, wasted, first),
@@ -128,6 +128,11 @@ def _finding(run: AgentRun, chains: Sequence[Chain]) -> Finding | None:
 def _without_failures(chains: Sequence[Chain]) -> Change:
     return Change(
         drop=frozenset(attempt.step.span_id for chain in chains for attempt in chain[:-1]),
+        # What happened to end in between was not waited for: the last attempt could have been the first. But a
+        # model's turn in between was, since it decided to try again.
+        parallel=tuple(
+            (chain[0].step.span_id, chain[-1].step.span_id) for chain in chains if chain[0].turn == chain[-1].turn
+        ),
         gaps=tuple(
             (later.step.parent_id or "", earlier.step.end_ns, later.step.start_ns)
             for chain in chains

@@ -17,6 +17,7 @@ from ..capture.patching import Patches, when_imported
 from ..capture.usage import get, tokens_of
 from ..model import Kind
 from ._client_streams import WatchedAsyncIterator, WatchedIterator
+from ._openai_attempts import patch_attempts
 from ._spans import named_error
 
 MODULES = ("openai",)
@@ -56,6 +57,7 @@ def patch(patches: Patches) -> None:
         when_imported((module,), partial(_patch_resource, patches, module))
     for path in ("Stream.close", "AsyncStream.close"):
         patches.wrap("openai._streaming", path, _closed)
+    patch_attempts(patches)
 
 
 def _patch_resource(patches: Patches, module: str) -> None:

@@ -48,6 +48,9 @@ class Stall:
     """after the start: when timers and sockets of others fell due, in time order; as far as that can be seen"""
     elsewhere: bool = False
     """the callback belonged to another trace; `span_id` is empty then"""
+    ready: tuple[tuple[str, int], ...] = ()
+    """other tasks that stood ready: the last span that each had started, and since when, in nanoseconds after the
+    start; as far as that can be seen"""
 
 
 @dataclass(frozen=True, slots=True)
