@@ -17,7 +17,7 @@ if [ ! -x "$venv/bin/pytest" ]; then
   "${PYTHON:-python3}" -m venv "$venv"
   "$venv/bin/pip" install --quiet "${pins[@]}" pytest hypothesis cachetools jsonschema
 fi
-"$venv/bin/pip" install --quiet "${pins[@]}" --editable .
+"$venv/bin/pip" install --quiet "${pins[@]}" uvloop --editable .
 "$venv/bin/pip" list 2>/dev/null | grep -E '^(opentelemetry-(api|sdk|instrumentation)|wrapt) '
 
 if [ $# -eq 0 ]; then

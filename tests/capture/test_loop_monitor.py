@@ -37,7 +37,11 @@ def asyncio_run(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 def uvloop_run(main: Coroutine[Any, Any, Any]) -> Any:
-    uvloop = pytest.importorskip("uvloop")
+    try:
+        uvloop = pytest.importorskip("uvloop")
+    except pytest.skip.Exception:
+        main.close()
+        raise
     loop = uvloop.new_event_loop()
     try:
         return loop.run_until_complete(main)
