@@ -53,7 +53,7 @@ def shown(*reports: Report) -> str:
 
 EXPECTED = """\
 planner took 2.27 s, 880 ms of it avoidable · grade A (0.90)
-success 1.00 · speed 0.77 · resource not measured · efficiency 61%
+score: success 1.00, speed 0.77, resource not measured · efficiency 61%
 3 agent calls · 2 model calls · 14 tool calls · 2,500 tokens in, 170 out · cache
 rates 4 of 6 look-ups hit
 trace aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa of svc

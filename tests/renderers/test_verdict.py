@@ -36,8 +36,13 @@ def test_a_failed_run() -> None:
 def test_many_runs() -> None:
     assert verdict_of_all([]) == "No agent runs."
     assert verdict_of_all([trip()]) == verdict(trip())
-    told = "3 runs took 4.74 s in total, 1 failed; 1.76 s of it (37%) can be saved."
+    told = (
+        "3 runs took 4.74 s added up, 2.27 s by the clock (they overlapped), 1 failed; "
+        "1.76 s of the sum (37%) can be saved."
+    )
     assert verdict_of_all([trip(), failed(), trip()]) == told
+    in_turn = [report_of(agent("planner", llm(0.2)), start_s=start) for start in (0.0, 0.5)]
+    assert verdict_of_all(in_turn) == "2 runs took 400 ms in total; nothing to save was found."
     assert verdict_of_all([failed(), failed()]).endswith("2 failed; nothing to save was found.")
     assert verdict_of_all([without_time(trip())] * 2).endswith("; the findings would save no time.")
 

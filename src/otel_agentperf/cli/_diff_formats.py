@@ -19,7 +19,7 @@ _MOST_OPERATIONS = 10
 _MOST_FINDINGS = 20
 _NAMES = {"duration_s": "duration", "cost_usd": "cost", "failed_runs": "failed runs", "errors": "failed calls"}
 _STYLES = {"worse": "bold red", "new": "bold red", "better": "green", "gone": "green"}
-_NOTE = "A verdict: beyond the limits, and larger than chance explains (rank test, 1 %)."
+_NOTE = "Worse or better is what differs by more than the limits and more than chance explains (rank test, p ≤ 0.01)."
 
 
 def _json(groups: Sequence[GroupComparison], limits: Limits, output: TextIO) -> None:
@@ -57,7 +57,10 @@ def _terminal(groups: Sequence[GroupComparison], limits: Limits, output: TextIO)
                 console.print()
             for part in _parts(group, limits, console.width):
                 console.print(part)
-        console.print(Text("\n" + _NOTE, "dim") if groups else "No agent runs.")
+        if not groups:
+            console.print("No agent runs.")
+        elif any(group.judged for group in groups):
+            console.print(Text("\n" + _NOTE, "dim"))
     text = encodable(captured.get(), console.encoding)
     output.write("".join(line.rstrip() + "\n" for line in text.splitlines()))
 
@@ -158,8 +161,11 @@ def _markdown(groups: Sequence[GroupComparison], limits: Limits, output: TextIO)
             lines += ["| " + " | ".join(_cells(row)) + " |" for row in _rows(group)]
             lines += ["", *(f"- {_escaped(_finding_line(change))}" for change in group.findings[:_MOST_FINDINGS])]
             lines += [""] * bool(group.findings)
-    lines.append(_NOTE if groups else "No agent runs.")
-    output.write("\n".join(lines) + "\n")
+    if not groups:
+        lines.append("No agent runs.")
+    elif any(group.judged for group in groups):
+        lines.append(_NOTE)
+    output.write("\n".join(lines).rstrip("\n") + "\n")
 
 
 def _cells(row: Sequence[str]) -> Iterator[str]:

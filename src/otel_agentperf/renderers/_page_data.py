@@ -10,9 +10,10 @@ from itertools import chain
 from typing import Any
 
 from ..model import AgentRun, Finding, PathSegment, Report, SpanRecord
+from ._alike import grouped
 from ._kinds import all_findings, biggest, help_text, title
-from ._text import plain
-from ._verdict import bottlenecks, typical_s, verdict, verdict_of_all
+from ._text import plain, rounded_down
+from ._verdict import bottlenecks, subject, typical_s, verdict, verdict_of_all
 from .json import run_object
 
 _MOST_SPANS = 200_000
@@ -33,17 +34,19 @@ def script_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).translate(_UNSAFE)
 
 
-def index(reports: Sequence[Report]) -> dict[str, Any]:
+def index(reports: Sequence[Report], notes: Sequence[str] = ()) -> dict[str, Any]:
     """Everything the page shows before a run is opened."""
     kinds = {finding.kind for report in reports for finding in all_findings(report)}
+    found = bottlenecks(report.findings for report in reports)[:_MOST_BOTTLENECKS]
     document = {
+        "notes": notes,
         "verdict": verdict_of_all(reports),
         "median_s": typical_s(reports),
         "kinds": {kind: {"title": title(kind), "help": help_text(kind)} for kind in sorted(kinds)},
         "bottlenecks": [
             {
                 "kind": one.worst.kind,
-                "operation": one.worst.operation,
+                "title": subject(one.worst, reports[one.worst_run].run),
                 "agent": one.worst.agent,
                 "severity": one.worst.severity,
                 "recommendation": one.worst.recommendation,
@@ -51,8 +54,10 @@ def index(reports: Sequence[Report]) -> dict[str, Any]:
                 "saving_s": one.saving_s,
                 "worst_run": one.worst_run,
             }
-            for one in bottlenecks(report.findings for report in reports)[:_MOST_BOTTLENECKS]
+            for one in found
         ],
+        "biggest": max(range(len(found)), key=lambda place: found[place].saving_s, default=None),
+        "groups": grouped(reports),
         "runs": [_row(report) for report in reports],
     }
     return dict(_plain(document))
@@ -72,10 +77,13 @@ def run_data(report: Report, runs: int) -> dict[str, Any]:
     told |= {table: told[table][:rows] for table in _TABLES}
     told |= {
         "error": report.root.error,
+        "score": rounded_down(report.score),
+        "score_parts": {name: _share(part) for name, part in told["score_parts"].items()},
+        "agents": [{**agent, "score": _share(agent["score"])} for agent in told["agents"]],
         "verdict": verdict(report),
-        "findings": [_finding(finding, places) for finding in report.findings],
+        "findings": [_finding(finding, run, places) for finding in report.findings],
         "biggest": report.findings.index(top) if top else None,
-        "suppressed": [{**_finding(one.finding, places), "reason": one.reason} for one in report.suppressed],
+        "suppressed": [{**_finding(one.finding, run, places), "reason": one.reason} for one in report.suppressed],
         "cost": asdict(report.cost),
         "unchecked_budgets": report.unchecked_budgets,
         "profile": [asdict(profile) for profile in report.root.profile],
@@ -85,12 +93,16 @@ def run_data(report: Report, runs: int) -> dict[str, Any]:
     return dict(_plain(told))
 
 
-def _finding(finding: Finding, places: Mapping[str, int]) -> dict[str, Any]:
+def _share(value: float | None) -> float | None:
+    return None if value is None else rounded_down(value)
+
+
+def _finding(finding: Finding, run: AgentRun, places: Mapping[str, int]) -> dict[str, Any]:
     evidence = [places[span_id] for span_id in finding.evidence[:_MOST_EVIDENCE] if span_id in places]
     return {
         "kind": finding.kind,
         "severity": finding.severity,
-        "operation": finding.operation,
+        "title": subject(finding, run),
         "agent": finding.agent,
         "calls": finding.calls,
         "claims_time": finding.change is not None,
@@ -108,7 +120,7 @@ def _row(report: Report) -> list[object]:
     kinds = list(dict.fromkeys(finding.kind for finding in report.findings))
     start_s = root.start_ns / 1e9
     return [
-        root.operation, start_s, root.duration_s, report.grade, report.score, report.saving_s,
+        root.operation, start_s, root.duration_s, report.grade, rounded_down(report.score), report.saving_s,
         len(report.findings), kinds, root.error, report.run.incomplete,
     ]  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_DOWN, Decimal
+
 from rich.text import Text
 
 _ASCII = str.maketrans({"█": "#", "░": "-", "·": "|", "×": "x", "→": ">", "✓": "*", "…": "~", "\ufffd": "?"})
@@ -16,6 +18,11 @@ def seconds(value: float) -> str:
         return f"{value:.2f} s" if value < 9.995 else f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def rounded_down(score: float) -> float:
+    """To two decimals: a score just below a grade's limit must not look as if it reached it."""
+    return float(Decimal(str(score)).quantize(Decimal("0.01"), ROUND_DOWN))
 
 
 def plain(text: str, longest: int | None = None) -> str:

@@ -18,9 +18,10 @@ from typing import TextIO
 
 from ..model import Finding, Report
 from ._kinds import biggest, title
+from ._outside import apart
 from ._page_data import index, run_data, script_json
-from ._text import plain, seconds
-from ._verdict import verdict, verdict_of_all
+from ._text import plain, rounded_down, seconds
+from ._verdict import subject, verdict, verdict_of_all
 
 SUMMARY = "one page for a browser: what to fix, waterfall, tables; works offline"
 
@@ -31,7 +32,7 @@ _LONGEST_ADVICE = 600
 
 def render(reports: Iterable[Report], output: TextIO) -> None:
     """Write the page with all runs."""
-    reports = list(reports)
+    reports, notes = apart(reports)
     style = _asset("style.css")
     script = '"use strict";\n(() => {\n' + "".join(_asset(name) for name in _SCRIPTS) + "})();\n"
     head, tail = _asset("page.html").split("$data")
@@ -41,10 +42,10 @@ def render(reports: Iterable[Report], output: TextIO) -> None:
             title=_text(_title(reports)),
             policy=policy + "; base-uri 'none'; form-action 'none'",
             style=style,
-            summary="".join(_summary(reports)),
+            summary="".join(_summary(reports, notes)),
         )
     )
-    output.write(_data_block("index", index(reports)))
+    output.write(_data_block("index", index(reports, notes)))
     for number, report in enumerate(reports):
         output.write(_data_block(f"run-{number}-data", run_data(report, len(reports))))
     output.write(Template(tail).substitute(script=script))
@@ -66,24 +67,27 @@ def _title(reports: Sequence[Report]) -> str:
     return f"{reports[0].root.operation} · agentperf" if len(reports) == 1 else f"{len(reports):,} runs · agentperf"
 
 
-def _summary(reports: Sequence[Report]) -> Iterator[str]:
+def _summary(reports: Sequence[Report], notes: Sequence[str]) -> Iterator[str]:
     """The result as plain sentences, for where scripts are off."""
     yield f"<h1>{_text(verdict_of_all(reports))}</h1>\n"
+    yield from (f"<p>{_text(note)}</p>\n" for note in notes)
     worst = sorted(reports, key=lambda report: -report.saving_s)
     for report in worst[:_MOST_WITHOUT_SCRIPT]:
         yield f"<section>\n<h2>{_text(report.root.operation)}</h2>\n<p>{_text(verdict(report))}</p>\n"
-        yield f"<p>Grade {report.grade}, score {report.score:.2f} of 1.</p>\n<ol>\n"
-        yield from (_finding(finding, finding is biggest(report.findings)) for finding in report.findings)
+        score = f"Score {rounded_down(report.score):.2f} of 1 (grade {report.grade})"
+        yield f"<p>{score}, efficiency {report.efficiency:.0%}.</p>\n<ol>\n"
+        yield from (_finding(finding, report) for finding in report.findings)
         yield "</ol>\n</section>\n"
     if len(worst) > _MOST_WITHOUT_SCRIPT:
         yield f"<p>{len(worst) - _MOST_WITHOUT_SCRIPT:,} runs with less to save are not listed here.</p>\n"
     yield "<p>The waterfall and the tables need scripts, which are off here.</p>\n"
 
 
-def _finding(finding: Finding, is_biggest: bool) -> str:
+def _finding(finding: Finding, report: Report) -> str:
+    is_biggest = finding is biggest(report.findings)
     saves = f"saves {seconds(finding.saving_s)}, " if finding.change else ""
     note = f"{saves}{finding.severity}{', the biggest fix' if is_biggest else ''}"
-    head = f"<strong>{_text(finding.operation)}: {_text(title(finding.kind))}</strong> ({note})"
+    head = f"<strong>{_text(subject(finding, report.run))}: {_text(title(finding.kind))}</strong> ({note})"
     return f"<li>{head}<br>{_text(finding.recommendation)}</li>\n"
 
 

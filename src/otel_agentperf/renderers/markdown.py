@@ -6,13 +6,16 @@ Written for GitHub's Markdown (GFM); the escaping in `_markup` holds for CommonM
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import median, median_low
 from typing import TextIO
 
 from ..model import Cost, OperationStats, Report
+from ._alike import grades, grouped
 from ._kinds import title
 from ._markup import code, prose
-from ._text import count, encodable, seconds
-from ._verdict import Bottleneck, bottlenecks, verdict_of_all
+from ._outside import apart
+from ._text import count, encodable, rounded_down, seconds
+from ._verdict import Bottleneck, bottlenecks, subject, verdict_of_all
 
 SUMMARY = "for pull requests: a table of runs, and what to fix, worst first"
 
@@ -25,18 +28,18 @@ _SIGNS = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
 
 def render(reports: Iterable[Report], output: TextIO) -> None:
     """Write one comment about all runs."""
-    reports = list(reports)
-    lines = "\n".join(_lines(reports)) + "\n"
+    lines = "\n".join(_lines(*apart(reports))) + "\n"
     output.write(encodable(lines, getattr(output, "encoding", None) or "utf-8"))
 
 
-def _lines(reports: Sequence[Report]) -> Iterator[str]:
+def _lines(reports: Sequence[Report], notes: Sequence[str]) -> Iterator[str]:
     yield f"## {prose(verdict_of_all(reports))}"
     if not reports:
         return
     worst = sorted(reports, key=lambda report: -report.saving_s)
     yield ""
     yield from _runs(worst)
+    yield from (f"\n{prose(note)}" for note in notes)
     yield ""
     yield from _findings(reports)
     suppressed = sum(len(report.suppressed) for report in reports)
@@ -48,24 +51,51 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
 
 
 def _runs(reports: Sequence[Report]) -> Iterator[str]:
-    yield "| run | took | can be saved | grade | model calls | tool calls | tokens | cost | findings |"
-    yield "|---|--:|--:|:-:|--:|--:|--:|--:|--:|"
-    for report in reports[:_MOST_RUNS]:
-        took, saving = report.root.duration_s, report.saving_s
-        cells = (
-            code(report.root.operation) + "".join(f", {note}" for note in _notes(report)),
-            seconds(took),
-            f"{seconds(saving)} ({saving / took:.0%})" if saving > 0 else "–",
-            f"{report.grade} ({report.score:.2f})",
-            f"{report.calls('llm'):,}",
-            f"{report.calls('tool'):,}" + (f", {report.errors('tool'):,} failed" if report.errors("tool") else ""),
-            f"{(report.tokens.input or 0) + (report.tokens.output or 0):,}" if report.tokens else "–",
-            _cost(report.cost),
-            f"{len(report.findings):,}",
-        )
-        yield f"| {' | '.join(cells)} |"
-    if len(reports) > _MOST_RUNS:
-        yield f"\n{len(reports) - _MOST_RUNS:,} runs with less to save are not listed."
+    yield "| run | took | can be saved | efficiency | score | model calls | tool calls | tokens | cost | findings |"
+    yield "|---|--:|--:|--:|:-:|--:|--:|--:|--:|--:|"
+    groups = [[reports[number] for number in group] for group in grouped(reports)]
+    for group in groups[:_MOST_RUNS]:
+        yield f"| {' | '.join(_run(group[0]) if len(group) == 1 else _alike(group))} |"
+    left = sum(map(len, groups[_MOST_RUNS:]))
+    if left:
+        yield f"\n{count(left, 'run')} with less to save {'is' if left == 1 else 'are'} not listed."
+
+
+def _run(report: Report) -> tuple[str, ...]:
+    took, saving = report.root.duration_s, report.saving_s
+    return (
+        code(report.root.operation) + "".join(f", {note}" for note in _notes(report)),
+        seconds(took),
+        f"{seconds(saving)} ({saving / took:.0%})" if saving > 0 else "–",
+        f"{report.efficiency:.0%}",
+        f"{rounded_down(report.score):.2f} ({report.grade})",
+        f"{report.calls('llm'):,}",
+        f"{report.calls('tool'):,}" + (f", {report.errors('tool'):,} failed" if report.errors("tool") else ""),
+        f"{_tokens(report):,}" if report.tokens else "–",
+        _cost(report.cost),
+        f"{len(report.findings):,}",
+    )
+
+
+def _alike(reports: Sequence[Report]) -> tuple[str, ...]:
+    """Runs of one name without findings: what is typical of them."""
+    return (
+        f"{code(reports[0].root.operation)} ×{len(reports):,}, medians",
+        seconds(median(report.root.duration_s for report in reports)),
+        "–",
+        f"{median(report.efficiency for report in reports):.0%}",
+        f"{rounded_down(median(report.score for report in reports)):.2f}"
+        f" ({grades([report.grade for report in reports])})",
+        f"{median_low(report.calls('llm') for report in reports):,}",
+        f"{median_low(report.calls('tool') for report in reports):,}",
+        f"{median_low(map(_tokens, reports)):,}" if any(report.tokens for report in reports) else "–",
+        "–",
+        "0",
+    )
+
+
+def _tokens(report: Report) -> int:
+    return (report.tokens.input or 0) + (report.tokens.output or 0)
 
 
 def _cost(cost: Cost) -> str:
@@ -89,14 +119,15 @@ def _findings(reports: Sequence[Report]) -> Iterator[str]:
     yield "### What to fix"
     yield ""
     for number, bottleneck in enumerate(found[:_MOST_BOTTLENECKS], 1):
-        yield from _finding(number, bottleneck, len(reports))
+        yield from _finding(number, bottleneck, reports)
     if len(found) > _MOST_BOTTLENECKS:
-        yield f"\n{count(len(found) - _MOST_BOTTLENECKS, 'finding')} with less to save not listed."
+        yield f"\n{count(len(found) - _MOST_BOTTLENECKS, 'finding')} that weigh less not listed."
 
 
-def _finding(number: int, bottleneck: Bottleneck, runs: int) -> Iterator[str]:
-    worst = bottleneck.worst
-    parts = [f"{_SIGNS[worst.severity]} **{code(worst.operation)}** {title(worst.kind)}"]
+def _finding(number: int, bottleneck: Bottleneck, reports: Sequence[Report]) -> Iterator[str]:
+    worst, runs = bottleneck.worst, len(reports)
+    name = subject(worst, reports[bottleneck.worst_run].run)
+    parts = [f"{_SIGNS[worst.severity]} **{code(name)}** {title(worst.kind)}"]
     if bottleneck.saving_s > 0:
         share = f" ({worst.saving_pct:.0f}%)" if runs == 1 else ""
         parts.append(f"saves **{seconds(bottleneck.saving_s)}**{share}")

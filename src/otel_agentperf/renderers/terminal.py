@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Column, Table
 from rich.text import Text
 
 from ..model import Finding, Kind, Report
-from ._overview import GRADE_STYLES, Digest, overview
+from ._outside import NO_AGENT
+from ._overview import GRADE_STYLES, Digest, digest_of, overview
 from ._profile import profile_line, profile_of
-from ._text import count, encodable, plain, seconds
+from ._text import count, encodable, plain, rounded_down, seconds
+from ._verdict import subject
 from ._waterfall import LEGEND, waterfall
 
 SUMMARY = "for people: numbers, waterfall with the critical path, bottlenecks"
@@ -22,6 +25,7 @@ _MOST_DETAILED = 5
 _MOST_SUPPRESSED = 5
 _NARROWEST, _WIDEST, _IN_A_PIPE = 40, 110, 80
 _LONGEST_ADVICE = 600
+_LONGEST_SUBJECT = 100
 _SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 _COUNTED: tuple[tuple[Kind, str], ...] = (("agent", "agent call"), ("llm", "model call"), ("tool", "tool call"))
 
@@ -37,14 +41,39 @@ def render(reports: Iterable[Report], output: TextIO) -> None:
 
 
 def _print(console: Console, every: Iterable[Report]) -> None:
-    digest = Digest(every, _MOST_DETAILED)
+    digest = digest_of(every, _MOST_DETAILED)
     if not digest.runs:
         console.print("No agent runs.")
-    reports = digest.first
+    reports: Sequence[Report] = digest.first
     if digest.runs > _MOST_DETAILED:
         console.print(overview(digest, console.width))
-        reports = digest.most_to_save
-        console.print(Text(f"\nThe {_MOST_DETAILED} with most to save:\n", "bold"))
+        heading, reports = _detailed(digest)
+        console.print(Text(f"\n{heading}:\n", "bold") if heading else "")
+    _print_reports(console, reports)
+    for note in _notes(digest):
+        console.print(Text("\n" + note, "dim"))
+
+
+def _detailed(digest: Digest) -> tuple[str, Sequence[Report]]:
+    """Which of many runs are told whole."""
+    ranked = digest.most_to_save
+    saving = [report for report in ranked if report.saving_s > 0]
+    if saving:
+        return ("The one with most to save" if len(saving) == 1 else f"The {len(saving)} with most to save"), saving
+    told = [report for report in ranked if report.findings]
+    if told:
+        return ("The one with findings" if len(told) == 1 else f"The {len(told)} longest with findings"), told
+    return ("The longest", ranked[:1]) if digest.agents else ("", ())
+
+
+def _notes(digest: Digest) -> Iterator[str]:
+    if digest.outside.names and digest.runs <= _MOST_DETAILED:  # else the overview says it
+        yield digest.outside.line() + "."
+    if digest.runs and not digest.agents:
+        yield NO_AGENT
+
+
+def _print_reports(console: Console, reports: Iterable[Report]) -> None:
     for number, report in enumerate(reports):
         if number:
             console.print(Text("\n" + "─" * console.width + "\n", "dim"))
@@ -99,7 +128,7 @@ def _headline(report: Report) -> Text:
     if report.saving_s > 0:
         text.append(f", {seconds(report.saving_s)} of it avoidable", "bold")
     text.append(" · grade ")
-    text.append(f"{report.grade} ({report.score:.2f})", GRADE_STYLES[report.grade])
+    text.append(f"{report.grade} ({rounded_down(report.score):.2f})", GRADE_STYLES[report.grade])
     if root.error is not None:
         text.append(f" · failed: {plain(root.error)}", "bold red")
     if report.run.incomplete:
@@ -110,8 +139,8 @@ def _headline(report: Report) -> Text:
 def _numbers(report: Report) -> Iterator[str]:
     parts = report.score_parts
     shares = (("success", parts.success), ("speed", parts.speed), ("resource", parts.resource))
-    told = [f"{name} {'not measured' if share is None else f'{share:.2f}'}" for name, share in shares]
-    yield " · ".join([*told, f"efficiency {report.efficiency:.0%}"])
+    told = [f"{name} {'not measured' if share is None else f'{rounded_down(share):.2f}'}" for name, share in shares]
+    yield f"score: {', '.join(told)} · efficiency {report.efficiency:.0%}"
     yield " · ".join(_counts(report))
     service = report.root.service
     named = service and not service.startswith("unknown_service")  # what the SDK says when nobody named it
@@ -134,7 +163,9 @@ def _counts(report: Report) -> Iterator[str]:
 
 def _print_findings(console: Console, report: Report) -> None:
     for number, finding in enumerate(report.findings, 1):
-        console.print(_finding_line(number, finding))
+        line = Table.grid(Column(no_wrap=True), Column(overflow="fold"))  # what does not fit goes on below itself
+        line.add_row(Text(f"{number}. ", "bold"), _finding_line(subject(finding, report.run), finding))
+        console.print(line)
         console.print(Padding(Text(plain(finding.recommendation, _LONGEST_ADVICE)), (0, 0, 0, 3)))
         for profile in profile_of(finding, report):
             console.print(Padding(Text(profile_line(profile), "dim"), (0, 0, 0, 3)))
@@ -159,9 +190,8 @@ def _print_profile(console: Console, report: Report) -> None:
         console.print(Padding(Text(plain(report.root.profile_note, _LONGEST_ADVICE), "dim"), (0, 0, 0, 3)))
 
 
-def _finding_line(number: int, finding: Finding) -> Text:
-    text = Text(f"{number}. ", "bold")
-    text.append(plain(finding.operation), "bold")
+def _finding_line(about: str, finding: Finding) -> Text:
+    text = Text(plain(about, _LONGEST_SUBJECT), "bold")
     text.append(f" · {finding.kind}")
     if finding.change is not None:
         text.append(f" · saves {seconds(finding.saving_s)} ({finding.saving_pct:.0f}%)", "bold")

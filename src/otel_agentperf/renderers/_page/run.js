@@ -1,6 +1,5 @@
 // One run: the verdict, what to fix, where the time went, and the tables.
 
-const GRADE_WORDS = { A: "very good", B: "good", C: "fair", D: "weak", E: "poor", F: "bad" };
 const SIGNS = { critical: "\u25b2", warning: "\u25c6", info: "\u25cf" }; // the shape tells what the colour tells
 
 const kindOf = (kind) => index.kinds[kind] || { title: kind.replace(/_/g, " "), help: "" };
@@ -36,7 +35,7 @@ const verdictHead = (run, id) => {
         null,
         h("h1", { id: `${id}-verdict`, tabindex: "-1" }, unbroken(run.verdict)),
         biggest &&
-          h("p", { class: "biggest" }, h("strong", null, "Biggest fix: "), h("a", { href: `#${id}-finding-${run.biggest + 1}` }, named(brief(biggest.operation))), ` \u2013 ${kindOf(biggest.kind).title}`, biggest.claims_time && `, saves ${seconds(biggest.saving_s)}`, "."),
+          h("p", { class: "biggest" }, h("strong", null, "Biggest fix: "), h("a", { href: `#${id}-finding-${run.biggest + 1}` }, named(brief(biggest.title))), ` \u2013 ${kindOf(biggest.kind).title}`, biggest.claims_time && `, saves ${seconds(biggest.saving_s)}`, "."),
       ),
       grade(run),
     ),
@@ -59,7 +58,7 @@ const grade = (run) => {
     h(
       "div",
       null,
-      h("p", null, h("strong", null, `${run.score.toFixed(2)} of 1`), h("span", { class: "muted" }, ` ${GRADE_WORDS[run.grade] || ""}`)),
+      h("p", null, h("strong", null, `Score ${run.score.toFixed(2)} of 1`), run.saving_s > 0 && ` \u00b7 efficiency ${percent(run.efficiency, 1)}`),
       h("p", { class: "muted" }, `success ${share(success)} \u00b7 speed ${share(speed)} \u00b7 resources ${share(resource)}`),
     ),
   );
@@ -114,7 +113,7 @@ const findingItem = (run, finding, place, id, flow) => {
       "h3",
       null,
       h("span", { class: "badge", "aria-hidden": "true" }, String(place + 1)),
-      h("span", { class: "what" }, named(brief(finding.operation)), h("span", { class: "kind-title" }, ` ${kind.title}`)),
+      h("span", { class: "what" }, named(brief(finding.title)), h("span", { class: "kind-title" }, ` ${kind.title}`)),
       h("span", { class: "saving" }, saves ? [h("strong", null, `saves ${seconds(finding.saving_s)}`), ` ${Math.round(finding.saving_pct)}%`] : h("span", { class: "muted" }, "saves no time")),
     ),
     h("p", { class: "advice" }, unbroken(finding.recommendation)),
@@ -215,6 +214,6 @@ const cacheColumns = [
 // Findings that the user's settings silence.
 const suppressed = (run) => {
   if (!run.suppressed.length) return null;
-  const item = (one) => h("li", null, named(brief(one.operation)), ` ${kindOf(one.kind).title}`, one.reason && ` (${one.reason})`, ": ", unbroken(one.recommendation));
+  const item = (one) => h("li", null, named(brief(one.title)), ` ${kindOf(one.kind).title}`, one.reason && ` (${one.reason})`, ": ", unbroken(one.recommendation));
   return section("Suppressed", h("details", null, h("summary", null, `${counted(run.suppressed.length, "finding")} silenced by your settings`), h("ul", null, run.suppressed.map(item))));
 };
