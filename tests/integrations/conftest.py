@@ -1,8 +1,14 @@
-"""Every integration test instruments with a provider of its own, and takes all of it back."""
+"""Every integration test instruments with a provider of its own, and takes all of it back.
+
+The tests of an integration whose library is not installed here are left out and named: `nox` runs them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -12,8 +18,25 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import otel_agentperf
 from _recorded import Recorded
 from otel_agentperf._config import Config
+from otel_agentperf._discover import discover
 from otel_agentperf.capture.tracing import state
 from otel_agentperf.processor import off_report
+
+_HERE = Path(__file__).parent
+
+
+def _is_here(integration: str) -> bool:
+    module = discover("integrations").get(integration)
+    return module is None or all(find_spec(name.partition(".")[0]) for name in module.MODULES)
+
+
+_files = {path.name: re.sub("^test_|[.]py$", "", path.name) for path in _HERE.glob("test_*.py")}
+collect_ignore = [name for name, integration in _files.items() if not _is_here(integration)]
+
+
+def pytest_report_header() -> str | None:
+    absent = ", ".join(sorted(_files[name] for name in collect_ignore))
+    return f"not installed here, see noxfile.py: {absent}" if absent else None
 
 
 @pytest.fixture

@@ -24,6 +24,9 @@ from ._cached_functions import CachedFunction, Registry, is_users
 MODULES = ("cachetools",)
 DISTRIBUTION = "cachetools"
 VERSIONS = ">=8,<9"
+SOURCE = "counted"
+COVERS = ("caches",)
+PARTS = ("cachetools.func",)
 
 _CLASSES = ("FIFOCache", "LFUCache", "LRUCache", "RRCache", "TTLCache", "TLRUCache")
 

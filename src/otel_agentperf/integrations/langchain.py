@@ -25,6 +25,13 @@ from ._spans import atapped, own_attributes, tapped
 MODULES = ("langchain_core",)
 DISTRIBUTION = "langchain-core"
 VERSIONS = ">=1,<2"
+SOURCE = "wrapped"
+COVERS = ("agents", "tools", "llm", "tokens", "streaming", "handoffs", "retrieval")
+PARTS = (
+    "langgraph.pregel.main", "langchain_core.tools.base", "langchain_core.language_models.chat_models",
+    "langchain_core.retrievers",
+)  # fmt: skip
+LIMITS = ("Streams of ChatOpenAI with a base_url carry no tokens unless it is made with stream_usage=True.",)
 
 _UNNAMED = "LangGraph"
 """what a graph is called that nobody gave a name"""
@@ -32,12 +39,7 @@ _UNNAMED = "LangGraph"
 
 def patch(patches: Patches) -> None:
     """Each part when the program imports it: a program may use models without graphs."""
-    for module, patch_part in (
-        ("langgraph.pregel.main", _patch_graphs),
-        ("langchain_core.tools.base", _patch_tools),
-        ("langchain_core.language_models.chat_models", _patch_models),
-        ("langchain_core.retrievers", _patch_retrievers),
-    ):
+    for module, patch_part in zip(PARTS, (_patch_graphs, _patch_tools, _patch_models, _patch_retrievers), strict=True):
         when_imported((module,), partial(patch_part, patches, module))
 
 

@@ -18,6 +18,8 @@ from ._cached_functions import CachedFunction, Registry, is_users
 MODULES: tuple[str, ...] = ()
 DISTRIBUTION = ""
 VERSIONS = ""
+SOURCE = "counted"
+COVERS = ("caches",)
 
 _registry = Registry()
 

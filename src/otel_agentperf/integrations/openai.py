@@ -23,6 +23,9 @@ from ._spans import named_error
 MODULES = ("openai",)
 DISTRIBUTION = "openai"
 VERSIONS = ">=2,<4"
+SOURCE = "wrapped"
+COVERS = ("llm", "tokens", "streaming")
+LIMITS = ("Streamed chat completions carry no tokens unless stream_options={'include_usage': True} is passed.",)
 
 _RESOURCES: dict[str, tuple[Kind, str, tuple[str, ...]]] = {
     "openai.resources.chat.completions.completions": (
@@ -35,6 +38,7 @@ _RESOURCES: dict[str, tuple[Kind, str, tuple[str, ...]]] = {
     "openai.resources.embeddings": (
         "embedding", names.EMBEDDINGS, ("Embeddings.create", "AsyncEmbeddings.create")),
 }  # fmt: skip
+PARTS = tuple(_RESOURCES)
 _PROVIDERS = {
     "azure.com": "azure.ai.openai",
     "x.ai": "x_ai",

@@ -26,6 +26,9 @@ from ._spans import atapped, named_error
 MODULES = ("agents",)
 DISTRIBUTION = "openai-agents"
 VERSIONS = ">=0.24,<1"
+SOURCE = "hook"
+COVERS = ("agents", "tools", "llm", "tokens", "streaming", "handoffs")
+LIMITS = ("Streamed chat completions carry no tokens unless the model settings have include_usage=True.",)
 
 _processor = Processor()
 

@@ -25,6 +25,14 @@ from ..capture.tracing import SUPPRESSED, state
 MODULES = ("redis",)
 DISTRIBUTION = "redis"
 VERSIONS = ">=5,<9"
+SOURCE = "wrapped"
+COVERS = ("caches",)
+PARTS = (
+    "redis.client",
+    "redis.cluster",
+    "redis.asyncio.client",
+    "redis.asyncio.cluster",
+)
 
 _OTHERS = "opentelemetry.instrumentation.redis"
 _OPERATIONS = {
