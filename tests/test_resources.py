@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 import time
 
@@ -270,3 +271,27 @@ def test_a_run_with_readings_switched_off() -> None:
     report = run_report(Config(resource_monitor=False))
     assert report.root.usage is None
     assert report.score_parts.resource is None
+
+
+def test_peaks_may_be_asked_while_another_thread_adds() -> None:
+    peaks, stop = Peaks(), threading.Event()
+
+    def adding() -> None:
+        moment = 0.0
+        while not stop.is_set():
+            moment += 1.0
+            peaks.add(moment, -moment % 512)
+
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    adder = threading.Thread(target=adding)
+    adder.start()
+    try:
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            found = peaks.since(0.0)
+            assert found is None or found >= 0
+    finally:
+        stop.set()
+        adder.join()
+        sys.setswitchinterval(switch)

@@ -15,7 +15,6 @@ import sys
 import time
 from bisect import bisect_left
 from collections import deque
-from itertools import islice
 from operator import itemgetter
 from threading import Lock
 from typing import NamedTuple
@@ -73,8 +72,9 @@ class Peaks:
 
     def since(self, moment: float) -> float | None:
         """The highest value added at or after `moment`."""
-        index = bisect_left(self._kept, moment, key=itemgetter(0))
-        return next((value for _, value in islice(self._kept, index, index + 1)), None)
+        kept = list(self._kept)  # in one step: another thread may be adding
+        index = bisect_left(kept, moment, key=itemgetter(0))
+        return kept[index][1] if index < len(kept) else None
 
 
 class Resources:
