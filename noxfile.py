@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import nox
@@ -24,7 +24,7 @@ nox.options.error_on_missing_interpreters = True
 
 SOURCE = Path("src/otel_agentperf/integrations")
 TESTS = Path("tests/integrations")
-ALWAYS = ("pytest>=8.4", "hypothesis>=6.100", "jsonschema>=4.20", "cachetools>=8,<9")
+ALWAYS = ("pytest>=8.4", "hypothesis>=6.100", "jsonschema>=4.20")
 
 
 def constants(path: Path) -> dict[str, object]:
@@ -58,10 +58,14 @@ def _requirements(path: Path, told: dict[str, object]) -> list[str]:
     return own + list(told.get("REQUIRES", ()))
 
 
-def _run(files: list[Path], requirements: list[str], session: nox.Session) -> None:
-    session.install("-e", ".", *ALWAYS, *dict.fromkeys(requirements))
-    session.run("pytest", *map(str, files), str(TESTS / "test_contract.py"), *session.posargs)
+def _session(files: list[Path], requirements: list[str]) -> Callable[[nox.Session], None]:
+    def run(session: nox.Session) -> None:
+        session.install("-e", ".", *ALWAYS, *dict.fromkeys(requirements))
+        session.run("pytest", *map(str, files), str(TESTS / "test_contract.py"), *session.posargs)
+
+    run.__doc__ = ", ".join(re.sub("^test_", "", path.stem) for path in files)
+    return run
 
 
 for name, (files, requirements) in environments().items():
-    nox.session(partial(_run, files, requirements), name=name)
+    nox.session(_session(files, requirements), name=name)

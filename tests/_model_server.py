@@ -52,15 +52,66 @@ def calls(*tools: tuple[str, dict[str, Any]]) -> Calls:
     return Calls(tools)
 
 
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    model: ModelServer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer, number = self.model.answer(body)
+        if isinstance(answer, Refusal):
+            self.send_json({"error": {"message": "no", "type": "refused"}}, answer.status, answer.headers)
+        elif self.path.endswith("/embeddings"):
+            self.send_json(_embeddings(body))
+        elif self.path.endswith("/responses"):
+            self.send_answer(body, answer, _response(body, answer, number), _response_events(body, answer, number))
+        else:
+            self.send_answer(body, answer, _completion(body, answer, number), _chunks(body, answer, number))
+
+    def send_answer(self, body: dict[str, Any], answer: Answer, whole: dict[str, Any], parts: Iterator[str]) -> None:
+        pause = answer.pause if isinstance(answer, Slow) else 0.0
+        if not body.get("stream"):
+            time.sleep(pause)
+            self.send_json(whole)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            for part in parts:
+                time.sleep(pause)
+                self.wfile.write(part.encode())
+                self.wfile.flush()
+        except OSError:  # the client went away: what some tests are about
+            pass
+        self.close_connection = True
+
+    def send_json(self, body: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
 class ModelServer:
     """Listens on a free loopback port while it is entered; `requests` holds the bodies it was sent."""
+
+    handler: type[Handler] = Handler
 
     def __init__(self, *answers: Answer) -> None:
         self.requests: list[dict[str, Any]] = []
         self._answers = list(answers)
         self._lock = threading.Lock()
         self._numbers = count(1)
-        handler = type("Handler", (_Handler,), {"model": self})
+        handler = type("Handler", (self.handler,), {"model": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
@@ -81,61 +132,12 @@ class ModelServer:
             return (self._answers.pop(0) if self._answers else "ok"), next(self._numbers)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    model: ModelServer
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        answer, number = self.model.answer(body)
-        if isinstance(answer, Refusal):
-            self._send_json({"error": {"message": "no", "type": "refused"}}, answer.status, answer.headers)
-        elif self.path.endswith("/embeddings"):
-            self._send_json(_embeddings(body))
-        elif self.path.endswith("/responses"):
-            self._send(body, answer, _response(body, answer, number), _response_events(body, answer, number))
-        else:
-            self._send(body, answer, _completion(body, answer, number), _chunks(body, answer, number))
-
-    def _send(self, body: dict[str, Any], answer: Answer, whole: dict[str, Any], parts: Iterator[str]) -> None:
-        pause = answer.pause if isinstance(answer, Slow) else 0.0
-        if not body.get("stream"):
-            time.sleep(pause)
-            self._send_json(whole)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        try:
-            for part in parts:
-                time.sleep(pause)
-                self.wfile.write(part.encode())
-                self.wfile.flush()
-        except OSError:  # the client went away: what some tests are about
-            pass
-        self.close_connection = True
-
-    def _send_json(self, body: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in headers:
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-
-def _text(answer: Answer) -> str:
+def text_of(answer: Answer) -> str:
     return answer.text if isinstance(answer, Slow) else str(answer)
 
 
-def _words(answer: Answer) -> list[str]:
-    words = _text(answer).split(" ")
+def words_of(answer: Answer) -> list[str]:
+    words = text_of(answer).split(" ")
     return [word if place == 0 else f" {word}" for place, word in enumerate(words)]
 
 
@@ -155,7 +157,7 @@ def _chat_usage() -> dict[str, Any]:
 
 
 def _completion(body: dict[str, Any], answer: Answer, number: int) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": _text(answer)}
+    message: dict[str, Any] = {"role": "assistant", "content": text_of(answer)}
     if isinstance(answer, Calls):
         message = {"role": "assistant", "content": None, "tool_calls": _tool_calls(answer, number)}
     reason = "tool_calls" if isinstance(answer, Calls) else "stop"
@@ -175,7 +177,7 @@ def _chunks(body: dict[str, Any], answer: Answer, number: int) -> Iterator[str]:
         yield chunk({"role": "assistant", "tool_calls": _tool_calls(answer, number)})
         yield chunk({}, "tool_calls")
     else:
-        for word in _words(answer):
+        for word in words_of(answer):
             yield chunk({"role": "assistant", "content": word})
         yield chunk({}, "stop")
     if (body.get("stream_options") or {}).get("include_usage"):
@@ -194,7 +196,7 @@ def _output(answer: Answer, number: int) -> list[dict[str, Any]]:
              "name": name, "arguments": json.dumps(arguments), "status": "completed"}
             for place, (name, arguments) in enumerate(answer.tools)
         ]  # fmt: skip
-    content = [{"type": "output_text", "text": _text(answer), "annotations": []}]
+    content = [{"type": "output_text", "text": text_of(answer), "annotations": []}]
     return [{"type": "message", "id": f"msg_{number}", "role": "assistant", "status": "completed", "content": content}]
 
 
@@ -223,7 +225,7 @@ def _response_events(body: dict[str, Any], answer: Answer, number: int) -> Itera
         if item["type"] == "message":
             where = {"item_id": item["id"], "output_index": place, "content_index": 0}
             yield event("response.content_part.added", part={**item["content"][0], "text": ""}, **where)
-            for word in _words(answer):
+            for word in words_of(answer):
                 yield event("response.output_text.delta", delta=word, logprobs=[], **where)
         yield event("response.output_item.done", output_index=place, item=item)
     yield event("response.completed", response=whole)

@@ -14,8 +14,8 @@ import pytest
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[int]:
-    """Its port. Where there is no redis-server the test is skipped, in CI it fails."""
+def redis_server(*options: str) -> Iterator[int]:
+    """Its port; `options` as on its command line. Without a redis-server the test is skipped, in CI it fails."""
     program = shutil.which("redis-server")
     if program is None:
         if os.environ.get("CI"):
@@ -24,7 +24,7 @@ def redis_server() -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(port)

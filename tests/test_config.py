@@ -10,7 +10,7 @@ from otel_agentperf._config import SETTINGS, Config, load, parse_names
 
 @pytest.fixture(autouse=True)
 def nothing_reported_yet():
-    _config._warn.cache_clear()
+    _config.warned.clear()
 
 
 def of(tmp_path, **environ):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
 
@@ -64,3 +65,18 @@ def test_one_that_does_not_load_disables_no_other(third_party, swallow):
 def test_an_unknown_folder():
     with pytest.raises(ModuleNotFoundError):
         discover("no_such_folder")
+
+
+def test_one_of_our_own_that_does_not_load_disables_no_other(monkeypatch, swallow):
+    real = importlib.import_module
+
+    def broken(name, *more):
+        if name == "otel_agentperf.detectors.slow_operation":
+            raise ImportError(name)
+        return real(name, *more)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    found = discover("detectors")
+    assert "slow_operation" not in found
+    assert "n_plus_one_calls" in found
+    assert ("module detectors.slow_operation", "ImportError") in _guard.counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,10 @@ def test_every_metric_is_in_the_docs() -> None:
     assert metrics
     missing = [name for name in metrics if name not in REPORT]
     assert not missing
+
+
+def test_the_tables_of_libraries_are_those_of_the_integrations() -> None:
+    """`python docs/integrations.py` writes them."""
+    generated = runpy.run_path(str(ROOT / "docs" / "integrations.py"))["generated"]()
+    for path, text in generated.items():
+        assert path.read_text(encoding="utf-8") == text, path

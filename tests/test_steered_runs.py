@@ -143,7 +143,7 @@ def test_thresholds_of_one_operation_hold_live(steered: Steered, reports: list[R
 
 
 def test_a_misspelt_threshold_is_named_once(steered: Steered, caplog: pytest.LogCaptureFixture) -> None:
-    _config._warn.cache_clear()
+    _config.warned.clear()
     for _ in range(2):
         steered(Config(thresholds="slow_operation.tools_s=12"))
     (message,) = caplog.messages

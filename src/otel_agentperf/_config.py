@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +26,9 @@ else:
 T = TypeVar("T")
 _logger = logging.getLogger("otel_agentperf")
 _PREFIX = "OTEL_AGENTPERF_"
+
+warned: dict[str, None] = {}
+"""what was said of wrong settings"""
 _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
@@ -212,10 +214,11 @@ def _report(where: str, setting: str, value: object, expected: str) -> None:
     _warn(f"{where}: {shown} is not valid (expected {expected}); the default is used")
 
 
-@cache
 def _warn(message: str) -> None:
     """Once a process: settings are read when the package is imported, and again when it is asked to instrument."""
-    _logger.warning("otel-agentperf: %s", message)
+    if message not in warned:
+        warned[message] = None
+        _logger.warning("otel-agentperf: %s", message)
 
 
 def _boolean(value: object) -> bool:

@@ -50,6 +50,9 @@ DEPENDS_ON = "agentperf.depends_on"
 """string[]: earlier siblings (span ids) whose result occurs in this call's arguments. Empty: known to be
 independent; absent: unknown. This way dependence is seen without exporting arguments or results."""
 
+STEP = "agentperf.step"
+"""bool on a framework's own span that looks like a call: it is a step of the framework, not a tool of the user's"""
+
 CACHE_NAME = "agentperf.cache.name"
 CACHE_OPERATION = "agentperf.cache.operation"
 CACHE_HIT = "agentperf.cache.hit"
@@ -57,6 +60,12 @@ CACHE_SYSTEM = "agentperf.cache.system"
 CACHE_KEY_HASH = "agentperf.cache.key.hash"
 CACHE_REPORTED = "agentperf.cache.counted"
 """bool on the span of an in-process cache's miss: its lookup is already in `agentperf.caches` of the run."""
+CACHE_COMPUTED_AFTER = "agentperf.cache.computed_after"
+"""bool on such a span: it is the look-up alone, and what a miss makes necessary comes after it, not inside."""
+CACHE_LOOKUPS = "agentperf.cache.lookup_count"
+"""int on a span that looks several things up at once: how many, …"""
+CACHE_FOUND = "agentperf.cache.hit_count"
+"""… and how many of them were found"""
 
 # --- on the run's root span -----------------------------------------------------------------------------
 SCORE = "agentperf.score"

@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
-from . import _config, _guard
+from . import _config, _guard, _versions
 from ._discover import discover
 from .capture import threads, user_code
 from .capture.patching import Patches, forget_waiting, when_imported
@@ -90,6 +90,8 @@ _processors: weakref.WeakSet[AgentPerfSpanProcessor] = weakref.WeakSet()
 """those that were added to a provider"""
 _patched: dict[str, tuple[Patches, ModuleType]] = {}
 _provider_patches = Patches()
+_checked: set[str] = set()
+"""integrations whose library's version was looked at: what is to be said of it is said once"""
 
 
 def _patch_all(config: _config.Config) -> None:
@@ -108,11 +110,23 @@ def _patch(name: str, module: ModuleType) -> None:
     """A library that changed its shape disables its own integration, never the program and never the others."""
     patches = Patches()
     _patched[name] = (patches, module)
+    with _guard.guard("instrument.versions"):
+        _check_version(name, module)
     try:
         module.patch(patches)
     except Exception as fault:  # noqa: BLE001 - see above
         patches.restore()
         _guard.swallowed(f"integration {name}", fault)
+
+
+def _check_version(name: str, module: ModuleType) -> None:
+    version = None if name in _checked else _versions.untested(module)
+    _checked.add(name)
+    if version is not None:
+        _logger.warning(
+            "otel-agentperf: %s %s is not in the range that we were tested with (%s); it is traced all the same",
+            module.DISTRIBUTION, version, module.VERSIONS,
+        )  # fmt: skip
 
 
 def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -> None:

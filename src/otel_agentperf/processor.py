@@ -34,7 +34,7 @@ from opentelemetry.trace import (
 from . import _config, _guard
 from . import _semconv as names
 from .analysis.analyze import analyze, detectors
-from .analysis.classify import RawSpan, classify, looks_like_agent
+from .analysis.classify import RawSpan, classify, is_log, looks_like_agent
 from .analysis.known import unknown_names
 from .analysis.runs import find_runs
 from .capture.tracing import SCOPE, library_version, state
@@ -99,8 +99,10 @@ class AgentPerfSpanProcessor(SpanProcessor):
         began = perf_counter_ns()
         try:
             context, parent = span.get_span_context(), span.parent
-            parent_id = None if parent is None or parent.is_remote else parent.span_id
-            is_agent = looks_like_agent(span.name, _attributes(span))
+            attributes = _attributes(span)
+            is_elsewhere = parent is None or (parent.is_remote and not is_log(attributes))
+            parent_id = None if is_elsewhere or parent is None else parent.span_id
+            is_agent = looks_like_agent(span.name, attributes)
             bucket = self._buffer.started(context.trace_id, context.span_id, parent_id, span, is_agent)
             sensors = self._sensors
             if bucket is not None and (bucket.mark is None or began >= sensors.due_ns or sensors.are_watching()):
@@ -175,7 +177,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
             return False  # a second processor of this kind
         if looks_like_agent(span.name, attributes):
             return is_root or not self._inside_agent(span, context)
-        if not is_root or bucket.orphan or bucket.has_runs:
+        if not is_root or bucket.orphan or bucket.has_runs or self._buffer.has_open_runs(context.trace_id):
             return False
         lone = bucket.size == 1 and (span.end_time or 0) - (span.start_time or 0) < _LONE_NS
         return bool(_listeners) or not lone

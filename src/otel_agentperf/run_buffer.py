@@ -141,6 +141,11 @@ class RunBuffer:
         trace = self._traces.get(trace_id)
         return trace is not None and span_id in trace.open_spans
 
+    def has_open_runs(self, trace_id: int) -> bool:
+        """Is a run going on below the local root, or one of them? It may end a little after that."""
+        trace = self._traces.get(trace_id)
+        return trace is not None and trace.open_runs > 0
+
     def open_agents(self) -> int:
         """How many agents are running."""
         with self._lock:

@@ -19,6 +19,19 @@ INFERENCE = "openinference.span.kind"
 LOOP = "traceloop.span.kind"
 SMITH = "langsmith.span.kind"
 
+LOGFIRE = "logfire.openai_agents"
+BY_SCOPE = [
+    (LOGFIRE, "OpenAI Agents trace: {name}", {"name": "flow"}, "workflow", "flow"),
+    (LOGFIRE, "Agent run: {name!r}", {"name": "bot"}, "agent", "bot"),
+    (LOGFIRE, "Function: {name}", {"name": "search"}, "tool", "search"),
+    (LOGFIRE, "Chat completion with {gen_ai.request.model!r}", {"gen_ai.request.model": "gpt"}, "llm", "gpt"),
+    (LOGFIRE, "Turn {turn} for agent bot", {"name": "turn"}, "other", "Turn {turn} for agent bot"),
+    ("mine", "Agent run: {name!r}", {"name": "bot"}, "other", "Agent run: {name!r}"),
+    ("openinference.instrumentation.openai_agents", "flow", {INFERENCE: "AGENT"}, "workflow", "flow"),
+    ("openinference.instrumentation.openai_agents", "bot", {INFERENCE: "AGENT", "graph.node.id": "b"}, "agent", "b"),
+    ("openinference.instrumentation.openai_agents", "handoff to b", {INFERENCE: "TOOL"}, "other", "handoff to b"),
+    ("mine", "handoff to b", {INFERENCE: "TOOL"}, "tool", "handoff to b"),
+]
 KINDS = [
     ("invoke_agent bot", {GEN_AI: "invoke_agent", "gen_ai.agent.name": "bot"}, "agent", "bot"),
     ("invoke_agent bot", {GEN_AI: "invoke_agent"}, "agent", "bot"),
@@ -86,7 +99,11 @@ PSEUDO = [
     ("gcp.vertex.agent", "(merged tools)"),
     ("gcp.vertex.agent", "(merged)"),
     ("gcp.vertex.agent", "transfer_to_agent"),
+    ("gcp.vertex.agent", "set_model_response"),
+    ("gcp.vertex.agent", "finish_task"),
+    ("strands.telemetry.tracer", "handoff_to_agent"),
     ("openinference.instrumentation.smolagents", "final_answer"),
+    ("openinference.instrumentation.agno", "delegate_task_to_members"),
     ("openinference.instrumentation.dspy", "finish"),
 ]
 
@@ -96,6 +113,14 @@ def test_pseudo_tools_are_not_tools(scope, tool):
     attributes = {GEN_AI: "execute_tool", "gen_ai.tool.name": tool}
     assert record(f"execute_tool {tool}", scope=scope, attributes=attributes).kind == "other"
     assert record(f"execute_tool {tool}", scope="mine", attributes=attributes).kind == "tool"
+
+
+def test_an_output_function_is_no_tool_whatever_it_is_called():
+    told = {GEN_AI: "execute_tool", "gen_ai.tool.name": "mine", "logfire.msg": "running output function: mine"}
+    assert record("execute_tool mine", scope="pydantic-ai", attributes=told).kind == "other"
+    assert record("execute_tool mine", scope="mine", attributes=told).kind == "tool"
+    told["logfire.msg"] = "running tool: mine"
+    assert record("execute_tool mine", scope="pydantic-ai", attributes=told).kind == "tool"
 
 
 TOKENS = [
@@ -260,6 +285,8 @@ def test_an_end_before_the_start_is_an_end_at_the_start():
         ("x", {GEN_AI: "invoke_workflow"}, True),
         ("invoke_agent x", {GEN_AI: "chat"}, False),
         ("invoke_agent x", {}, True),
+        ("invoke_swarm", {}, True),
+        ("x", {GEN_AI: "invoke_graph"}, True),
         ("x", {INFERENCE: "AGENT"}, True),
         ("x", {LOOP: "workflow"}, True),
         ("x", {INFERENCE: "CHAIN"}, True),
@@ -282,3 +309,9 @@ def test_a_recorded_exception_names_the_error_of_a_failed_span():
 def test_a_task_goes_by_its_bare_name():
     told = {"traceloop.span.kind": "task", "traceloop.entity.name": "execute"}
     assert record(name="execute.task", attributes=told).operation == "execute"
+
+
+def test_a_step_that_looks_like_a_tool_is_none():
+    told = {GEN_AI: "execute_tool", "gen_ai.tool.name": "Answer"}
+    assert record(attributes=told).kind == "tool"
+    assert record(attributes={**told, "agentperf.step": True}).kind == "other"

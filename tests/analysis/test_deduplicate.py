@@ -32,6 +32,15 @@ def test_tokens_do_not_go_down_where_the_inner_call_tells_its_own():
     assert tokens(spans).input == 7
 
 
+def test_a_model_call_told_again_when_it_is_over_counts_once():
+    told = llm(1.0, tokens=(10, 5), scope="litellm")
+    for own in ([], [llm(1.0, tokens=(10, 5))], [llm(1.0)]):
+        spans = deduplicate(records(agent("a", llm(*own, told, tokens=(10, 5)))))
+        assert (tokens(spans).input, tokens(spans).output) == (10, 5)
+        assert [span.kind for span in spans].count("llm") == 1
+    assert kinds(agent("a", told)) == ["agent", "llm"]
+
+
 def test_a_model_call_inside_a_tool_inside_a_model_call_is_another():
     assert kinds(agent("a", llm(tool("t", llm(1.0))))) == ["agent", "llm", "tool", "llm"]
 
@@ -51,6 +60,34 @@ def test_a_tool_on_an_mcp_server_in_the_same_process_counts_once():
     assert kinds(agent("a", tool("t", request), tool("t", tool("t", 1.0)))) == [
         "agent", "tool", "mcp", "other", "tool", "tool"
     ]  # fmt: skip
+
+
+def mcp_call(name, *children, error=None, args=None):
+    """A call as the client on this side sees it."""
+    return tool(name, *(children or (1.0,)), error=error, args=args).but(name=f"tools/call {name}")
+
+
+def test_a_tool_on_an_mcp_server_elsewhere_counts_once_with_its_failure():
+    spans = deduplicate(records(agent("a", tool("t", mcp_call("t", error="tool_error")))))
+    assert [span.kind for span in spans] == ["agent", "tool", "other"]
+    assert spans[1].error == "tool_error"
+
+
+def test_a_framework_may_put_the_mcp_servers_name_before_the_tools():
+    same, other = mcp_call("t", args={"x": 1}), mcp_call("t", args={"x": 2})
+    assert kinds(agent("a", tool("srv__t", same, args={"x": 1}))) == ["agent", "tool", "other"]
+    assert kinds(agent("a", tool("my_t", other, args={"x": 1}))) == ["agent", "tool", "tool"]
+    assert kinds(agent("a", tool("srvt", same, args={"x": 1}))) == ["agent", "tool", "tool"]
+
+
+def test_an_mcp_tool_tried_again_by_its_framework_is_two_calls():
+    tries = [mcp_call("t", error="x"), mcp_call("t")]
+    assert kinds(agent("a", tool("t", *tries))) == ["agent", "other", "tool", "tool"]
+
+
+def test_a_call_over_mcp_that_asks_the_server_again_is_one():
+    rounds = [tool("t", 1.0, scope="server"), tool("t", 1.0, scope="server")]
+    assert kinds(agent("a", mcp_call("t", *rounds))) == ["agent", "tool", "other", "other"]
 
 
 def test_what_the_inner_span_depends_on_says_nothing_about_the_outer_ones_siblings():

@@ -31,6 +31,29 @@ ANSWERS: dict[str, tuple[Any, Usage]] = {
         ),
         Usage(9, 2, 0, None),
     ),
+    "anthropic, whose input leaves out what its cache held": (
+        SimpleNamespace(
+            usage=SimpleNamespace(
+                input_tokens=18, output_tokens=7, cache_read_input_tokens=4, cache_creation_input_tokens=32
+            )
+        ),
+        Usage(54, 7, 4, 32),
+    ),
+    "anthropic without a cache": (
+        {"usage": {"input_tokens": 18, "output_tokens": 7, "cache_read_input_tokens": None}},
+        Usage(18, 7, None, None),
+    ),
+    "litellm, whose input holds them": (
+        {
+            "usage": {
+                "prompt_tokens": 54,
+                "completion_tokens": 7,
+                "cache_read_input_tokens": 4,
+                "prompt_tokens_details": {"cached_tokens": 4},
+            }
+        },
+        Usage(54, 7, 4, None),
+    ),
     "google": (
         SimpleNamespace(usage_metadata=SimpleNamespace(prompt_token_count=5, candidates_token_count=6)),
         Usage(5, 6, None, None),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ import otel_agentperf
 from _recorded import Recorded
 from otel_agentperf._config import Config
 from otel_agentperf._discover import discover
+from otel_agentperf._versions import installed
 from otel_agentperf.capture.tracing import state
 from otel_agentperf.processor import off_report
 
@@ -26,8 +26,9 @@ _HERE = Path(__file__).parent
 
 
 def _is_here(integration: str) -> bool:
+    """By its distribution: a namespace package such as `google` may be here without it."""
     module = discover("integrations").get(integration)
-    return module is None or all(find_spec(name.partition(".")[0]) for name in module.MODULES)
+    return module is None or not module.DISTRIBUTION or installed(module.DISTRIBUTION) is not None
 
 
 _files = {path.name: re.sub("^test_|[.]py$", "", path.name) for path in _HERE.glob("test_*.py")}

@@ -289,3 +289,69 @@ def test_uninstrumented_caches_work_on(instrumented: Callable[..., Recorded]) ->
     with agent("planner"):
         look_up("USD")
     assert {cache.name: cache.lookups for cache in recorded.report.caches} == {"rate": 1}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_asking_first_and_reading_then_is_one_lookup(recorded: Recorded, name: str) -> None:
+    cache = CLASSES[name]()
+
+    def early_return(key: str) -> int:
+        if key in cache:
+            return int(cache[key])
+        cache[key] = value = len(key)
+        return value
+
+    def fill_first(key: str) -> int:
+        if key not in cache:
+            cache[key] = len(key)
+        return int(cache[key])
+
+    with agent("planner"):
+        assert [early_return(key) for key in ("a", "a", "bb", "a")] == [1, 1, 2, 1]
+        assert [fill_first(key) for key in ("c", "c", "dd", "a")] == [1, 1, 2, 1]
+    assert caches(recorded) == {name: (8, 4)}
+
+
+def test_get_and_store_is_one_lookup_a_call(recorded: Recorded) -> None:
+    cache: Any = TTLCache(9, 60)
+
+    def rate_of(source: str) -> int:
+        value = cache.get(source)
+        if value is None:
+            time.sleep(0.002)
+            cache[source] = value = len(source)
+        return int(value)
+
+    with agent("planner"):
+        assert [rate_of(source) for source in ("USD", "USD", "EURO", "USD")] == [3, 3, 4, 3]
+        assert cache["USD"] == 3
+    assert caches(recorded) == {"TTLCache": (5, 3)}
+    saved = recorded.report.caches[0].time_saved_s
+    assert saved is not None
+    assert 0.005 < saved < 0.1
+
+
+def test_setdefault_stores(recorded: Recorded) -> None:
+    cache: Any = LRUCache(9)
+    with agent("planner"):
+        assert [cache.setdefault("a", 1), cache.setdefault("a", 2)] == [1, 1]
+        assert cache["a"] == cache["a"] == 1
+    assert caches(recorded) == {"LRUCache": (2, 2)}
+
+
+def test_a_locked_function_leaves_nothing_to_its_class(recorded: Recorded) -> None:
+    look_up = cachetools.cached(LRUCache(9), lock=threading.RLock())(rate)
+    own: Any = LRUCache(9)
+    with agent("planner"):
+        for source in ("USD", "USD", "GBP", "USD"):
+            look_up(source)
+        own["a"] = 1
+        assert own["a"] == 1
+    assert caches(recorded) == {"rate": (4, 2), "LRUCache": (1, 1)}
+
+
+def test_an_unhashable_key_fails_as_without_us(recorded: Recorded) -> None:
+    cache: Any = LRUCache(9)
+    for call in (cache.get, cache.__getitem__, cache.__contains__, cache.setdefault):
+        with pytest.raises(TypeError, match="unhashable"):
+            call([])

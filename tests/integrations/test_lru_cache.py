@@ -345,3 +345,49 @@ def test_lookups_of_runs_in_sequence_are_kept_apart(recorded: Recorded) -> None:
                 rate("USD")
     assert [report.caches[0].lookups for report in recorded.reports] == [1, 3, 2]
     assert [report.caches[0].hits for report in recorded.reports] == [0, 3, 2]
+
+
+def test_caches_made_before_are_counted_too(instrumented: Callable[..., Recorded]) -> None:
+    uninstrument()
+    early = functools.lru_cache(a_rate)
+    early("USD")
+    recorded = instrumented()
+    with agent("planner"):
+        for source in ("USD", "GBP", "GBP"):
+            early(source)
+        early.cache_clear()
+        early("USD")
+    (cache,) = recorded.report.caches
+    assert (cache.name, cache.lookups, cache.hits, cache.time_saved_s) == ("a_rate", 4, 2, None)
+    gone = weakref.ref(early)
+    del early
+    gc.collect()
+    assert gone() is None
+    uninstrument()
+
+
+def test_a_name_imported_before_is_ours_until_we_go(
+    instrumented: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[__name__]
+    monkeypatch.setattr(module, "imported_before", functools.lru_cache, raising=False)
+    recorded = instrumented()
+    rate = vars(module)["imported_before"](a_rate)
+    with agent("planner"):
+        assert rate("USD") == rate("USD")
+    assert caches(recorded) == {"a_rate": (2, 1)}
+    uninstrument()
+    assert vars(module)["imported_before"] is functools.lru_cache
+
+
+def test_what_is_computed_after_the_cache_was_cleared_is_no_repeated_miss(recorded: Recorded) -> None:
+    @functools.lru_cache
+    def rate(source: str) -> str:
+        time.sleep(0.03)
+        return source
+
+    with agent("planner"):
+        for _ in range(6):
+            rate("USD")
+            rate.cache_clear()
+    assert [finding.kind for finding in recorded.report.findings if finding.operation == "rate"] == []

@@ -428,6 +428,64 @@ def test_taking_it_back(instrumented: Callable[..., Recorded]) -> None:
     assert recorded.spans == []
 
 
+def test_spans_of_another_processor_are_inside_ours_however_it_was_registered(recorded: Recorded) -> None:
+    told: list[str] = []
+
+    class Other(agents.TracingProcessor):
+        def on_trace_start(self, trace: Any) -> None:
+            told.append(current_name())
+
+        def on_trace_end(self, trace: Any) -> None:
+            told.append(current_name())
+
+        def on_span_start(self, span: Any) -> None: ...
+        def on_span_end(self, span: Any) -> None: ...
+        def shutdown(self) -> None: ...
+        def force_flush(self) -> None: ...
+
+    ways: list[Callable[[Any], None]] = [
+        agents.add_trace_processor,
+        lambda other: set_trace_processors([other]),
+        lambda other: setattr(get_trace_provider()._multi_processor, "_processors", (other,)),  # type: ignore[attr-defined]
+    ]
+    for register in ways:
+        register(Other())
+        asyncio.run(run(planner(says())))
+        assert told == ["invoke_workflow Agent workflow"] * 2
+        told.clear()
+        set_trace_processors([])
+    assert counted(recorded.reports[0], "agent") == {"planner": 1}
+
+
+def current_name() -> str:
+    return str(getattr(get_current_span(), "name", ""))
+
+
+def test_what_somebody_around_us_has_restored_stays(recorded: Recorded) -> None:
+    """Logfire's span around ours ends first, and makes what was current before it current again."""
+    from opentelemetry import context as context_api
+
+    original = get_trace_provider().create_trace
+    nothing = context_api.get_current()
+
+    class Ends:
+        def __init__(self, trace: Any) -> None:
+            self._trace = trace
+
+        def __enter__(self) -> Any:
+            self._token = context_api.attach(context_api.set_value("around", True))
+            self._trace.start(mark_as_current=True)
+            return self._trace
+
+        def __exit__(self, *error: Any) -> None:
+            context_api.detach(self._token)
+            self._trace.finish(reset_current=True)
+
+    with Ends(original("mine")):
+        pass
+    assert context_api.get_current() == nothing
+
+
 def test_a_broken_processor_of_the_users_changes_nothing(recorded: Recorded) -> None:
     class Slow(agents.TracingProcessor):
         def __getattribute__(self, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+import redis.cluster
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 
 from _recorded import Recorded, counted
@@ -59,7 +61,7 @@ def test_lookups_writes_and_deletes(recorded: Recorded, client: redis.Redis) -> 
         ("get", True), ("get", False), ("get", False), ("get", False), ("delete", None), ("clear", None),
     ]  # fmt: skip
     cache = recorded.report.caches[0]
-    assert (cache.name, cache.lookups, cache.hits) == ("redis", 8, 3)
+    assert (cache.name, cache.lookups, cache.hits) == ("redis", 9, 4)
     shown = str([dict(span.attributes or {}) for span in recorded.spans])
     assert "secret" not in shown
     assert "Ann" not in shown
@@ -216,3 +218,165 @@ def test_taking_it_back(instrumented: Callable[..., Recorded], client: redis.Red
     assert redis.Redis.execute_command is before
     client.get("a")
     assert recorded.spans == []
+
+
+def told(recorded: Recorded) -> tuple[int, int]:
+    """(look-ups, hits) in the report."""
+    (cache,) = recorded.report.caches
+    return cache.lookups, cache.hits
+
+
+def test_several_keys_and_fields_are_several_lookups(recorded: Recorded, client: redis.Redis) -> None:
+    client.mset({"a": "1", "b": "2"})
+    client.hset("user", mapping={"name": "Ann", "age": "7"})
+    recorded.forget()
+    with agent("planner"):
+        assert client.mget("a", "b", "c") == ["1", "2", None]
+        assert client.hmget("user", ["name", "size"]) == ["Ann", None]
+        assert client.exists("a", "b", "c") == 2
+        assert client.mget("a", "b") == ["1", "2"]
+    assert told(recorded) == (10, 7)
+    hits = [dict(span.attributes or {}).get("agentperf.cache.hit") for span in recorded.named("cache get redis")]
+    assert hits == [False, False, False, True]
+
+
+def test_fields_of_a_hash_are_different_keys(recorded: Recorded, client: redis.Redis) -> None:
+    client.hmget("user", ["name"])
+    client.hmget("user", ["age"])
+    hashes = {dict(span.attributes or {})["agentperf.cache.key.hash"] for span in recorded.spans}
+    assert len(hashes) == 2
+
+
+def test_lookups_in_a_pipeline_count_one_by_one_whatever_else_it_does(recorded: Recorded, client: redis.Redis) -> None:
+    client.set("a", "1")
+    recorded.forget()
+    with agent("planner"), client.pipeline(transaction=True) as pipe:
+        answers = pipe.get("a").expire("a", 60).get("b").mget("a", "b").set("c", "1").execute()
+    assert answers == ["1", True, None, ["1", None], True]
+    assert told(recorded) == (4, 2)
+
+
+def test_a_refused_command_in_a_pipeline_looked_nothing_up(recorded: Recorded, client: redis.Redis) -> None:
+    client.lpush("queue", "x")
+    recorded.forget()
+    with agent("planner"), client.pipeline(transaction=False) as pipe:
+        refused, missing = pipe.get("queue").get("b").execute(raise_on_error=False)
+    assert isinstance(refused, redis.ResponseError)
+    assert missing is None
+    assert told(recorded) == (1, 0)
+
+
+def test_lookups_under_watch_and_in_transactions(recorded: Recorded, client: redis.Redis) -> None:
+    client.set("count", "1")
+    recorded.forget()
+
+    def increase(pipe: Any) -> None:
+        count = int(pipe.get("count"))
+        pipe.multi()
+        pipe.set("count", count + 1)
+
+    with agent("planner"):
+        assert client.transaction(increase, "count") == [True]
+        assert client.get("count") == "2"
+    assert told(recorded) == (2, 2)
+    assert [kind for kind, _ in lookups(recorded)] == ["get", "set", "get"]
+
+
+def test_async_transactions(recorded: Recorded, port: int) -> None:
+    async def go() -> None:
+        async with redis.asyncio.Redis(port=port) as client:
+            await client.set("count", "1")
+            async with client.pipeline() as pipe:
+                await pipe.watch("count")
+                assert await pipe.get("count") == b"1"
+                pipe.multi()
+                assert await pipe.get("count").get("nothing").execute() == [b"1", None]
+
+    with agent("planner"):
+        asyncio.run(go())
+    assert told(recorded) == (3, 2)
+
+
+def test_a_server_that_is_not_there(recorded: Recorded) -> None:
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    with agent("planner"):
+        client = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
+        with pytest.raises(redis.ConnectionError):
+            client.get("a")
+        with pytest.raises(redis.ConnectionError), client.pipeline() as pipe:
+            pipe.get("a").execute()
+    assert [dict(span.attributes or {})["error.type"] for span in recorded.named("cache get redis")] == [
+        "redis.exceptions.ConnectionError"
+    ] * 2
+    assert recorded.report.caches == ()
+
+
+def test_client_side_caching_counts_what_the_program_asks(
+    recorded: Recorded, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from redis.cache import CacheConfig
+    from redis.connection import CacheProxyConnection
+
+    # Older servers can do it, too, but redis-py refuses to try.
+    monkeypatch.setattr(CacheProxyConnection, "MIN_ALLOWED_VERSION", "7.0.0")
+
+    with redis.Redis(port=port, protocol=3, cache_config=CacheConfig(), decode_responses=True) as client:
+        client.set("a", "1")
+        recorded.forget()
+        with agent("planner"):
+            assert [client.get("a"), client.get("a"), client.get("nothing")] == ["1", "1", None]
+    assert told(recorded) == (3, 2)
+
+
+@pytest.fixture(scope="module")
+def cluster_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = str(tmp_path_factory.mktemp("cluster"))
+    with redis_server("--cluster-enabled", "yes", "--dir", folder) as running:
+        with redis.Redis(port=running, decode_responses=True) as node:
+            node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            for _ in range(500):
+                if node.execute_command("CLUSTER INFO")["cluster_state"] == "ok":
+                    break
+                time.sleep(0.02)
+        yield running
+
+
+def test_a_cluster(recorded: Recorded, cluster_port: int) -> None:
+    with redis.cluster.RedisCluster(host="127.0.0.1", port=cluster_port, decode_responses=True) as client:
+        recorded.forget()
+        with agent("planner"):
+            client.set("a", "1")
+            assert [client.get("a"), client.get("b")] == ["1", None]
+            with client.pipeline() as pipe:
+                assert pipe.get("a").get("b").execute() == ["1", None]
+    assert told(recorded) == (4, 2)
+    assert [span.name for span in recorded.spans] == ["invoke_agent planner", "cache set redis"] + [
+        "cache get redis"
+    ] * 3
+
+
+def test_an_async_cluster(recorded: Recorded, cluster_port: int) -> None:
+    async def go() -> None:
+        async with redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=cluster_port) as client:
+            await client.set("a", "1")
+            assert [await client.get("a"), await client.get("b")] == [b"1", None]
+            async with client.pipeline() as pipe:
+                assert await pipe.get("a").get("b").get("a").execute() == [b"1", None, b"1"]
+
+    with agent("planner"):
+        asyncio.run(go())
+    assert told(recorded) == (5, 3)
+    assert len(recorded.named("cache get redis")) == 3
+
+
+def test_a_client_of_the_users_own(recorded: Recorded, port: int) -> None:
+    class Prefixed(redis.Redis):
+        def execute_command(self, *args: Any, **options: Any) -> Any:
+            return super().execute_command(args[0], f"app:{args[1]}", *args[2:], **options)
+
+    with agent("planner"), Prefixed(port=port) as client:
+        client.set("a", "1")
+        assert client.get("a") == b"1"
+    assert told(recorded) == (1, 1)

@@ -60,6 +60,8 @@ class RawSpan(NamedTuple):
 _OPERATIONS: dict[str, Kind] = {
     names.INVOKE_AGENT: "agent",
     names.INVOKE_WORKFLOW: "workflow",
+    "invoke_swarm": "workflow",  # Strands
+    "invoke_graph": "workflow",
     names.EXECUTE_TOOL: "tool",
     names.CHAT: "llm",
     names.TEXT_COMPLETION: "llm",
@@ -107,6 +109,16 @@ _NAME_KEYS: dict[Kind, tuple[str, ...]] = {
     "mcp": (names.GEN_AI_TOOL_NAME, "mcp.tool.name", "mcp.prompt.name", "mcp.resource.uri"),
     "other": ("traceloop.entity.name",),
 }
+_OPENINFERENCE_AGENTS = "openinference.instrumentation.openai_agents"
+_LOGFIRE_AGENTS = "logfire.openai_agents"
+_LOGFIRE_KINDS: dict[str, Kind] = {
+    "OpenAI Agents trace: ": "workflow",
+    "Agent run: ": "agent",
+    "Function: ": "tool",
+    "Chat completion with ": "llm",
+    "Responses API": "llm",
+}
+"""by the beginning of the span's name, a template: its spans follow no convention, and tell their name as `name`"""
 _SPEAKER = (names.GEN_AI_AGENT_NAME, "agent.name")
 """on a model call: whose it is"""
 _PREFIXES: dict[Kind, tuple[str, ...]] = {
@@ -118,10 +130,19 @@ _PREFIXES: dict[Kind, tuple[str, ...]] = {
     "retrieval": ("retrieval ",),
     "mcp": ("MCP send tools/call ", "tools/call ", "MCP send "),
 }
-_AGENT_NAMES = (f"{names.INVOKE_AGENT} ", f"{names.INVOKE_WORKFLOW} ")
+_AGENT_NAMES = (f"{names.INVOKE_AGENT} ", f"{names.INVOKE_WORKFLOW} ", "invoke_swarm", "invoke_graph",
+                "OpenAI Agents trace: {name}", "Agent run: {name!r}")  # fmt: skip
 
-_HANDOFF_SCOPES = {"(merged": "gcp.vertex.agent", "transfer_to_agent": "gcp.vertex.agent"}
-_PSEUDO_TOOLS = _HANDOFF_SCOPES | {"final_answer": "smolagents", "finish": "dspy"}
+_ADK = dict.fromkeys(("(merged", "transfer_to_agent", "set_model_response", "finish_task"), "gcp.vertex.agent")
+_PSEUDO_TOOLS = _ADK | {
+    "handoff_to_agent": "strands",
+    "delegate_task_to_member": "agno",
+    "handoff to ": _OPENINFERENCE_AGENTS,
+    "final_answer": "smolagents",
+    "finish": "dspy",
+}
+_OUTPUT_FUNCTION = "running output function"
+"""what Pydantic AI calls a tool, named as the user likes, is told by this message: how a run ends"""
 
 
 def classify(raw: RawSpan) -> SpanRecord:
@@ -153,7 +174,8 @@ def classify(raw: RawSpan) -> SpanRecord:
         scope=raw.scope,
         service=raw.service,
         process=raw.process,
-        remote_parent=raw.remote_parent,
+        # Logfire gives what it logs about a call a parent of this very process as if it were another's.
+        remote_parent=raw.remote_parent and not is_log(attributes),
         mutating=mutating,
         args=cache.key if cache else args,
         args_text=args_text,
@@ -202,6 +224,11 @@ def looks_like_agent(name: str, attributes: Attributes) -> bool:
     )
 
 
+def is_log(attributes: Attributes) -> bool:
+    """Logfire's messages are spans without a duration."""
+    return attributes.get("logfire.span_type") == "log"
+
+
 def _is_chain(attributes: Attributes) -> bool:
     """OpenInference's and LangSmith's word for an agent, a graph, a node of it, or a pipeline alike."""
     chain = attributes.get("openinference.span.kind") == "CHAIN" or attributes.get("langsmith.span.kind") == "chain"
@@ -215,6 +242,8 @@ def _kind(raw: RawSpan) -> Kind:
     told = [(kinds, attributes[key]) for key, kinds in _CONVENTIONS if key in attributes]
     for kinds, value in told:
         kind = kinds.get(value) if isinstance(value, str) else None
+        if kind == "agent" and raw.scope == _OPENINFERENCE_AGENTS and "graph.node.id" not in attributes:
+            return "workflow"  # a whole trace of the SDK
         if kind is not None:
             return "other" if kind == "tool" and _is_pseudo_tool(raw) else kind
     return "other" if told else _kind_without_convention(raw)
@@ -222,6 +251,8 @@ def _kind(raw: RawSpan) -> Kind:
 
 def _kind_without_convention(raw: RawSpan) -> Kind:
     attributes = raw.attributes
+    if raw.scope == _LOGFIRE_AGENTS:
+        return next((kind for name, kind in _LOGFIRE_KINDS.items() if raw.name.startswith(name)), "other")
     if "mcp.method.name" in attributes:
         return "mcp"
     if "db.system.name" in attributes or "db.system" in attributes:
@@ -233,12 +264,17 @@ def _kind_without_convention(raw: RawSpan) -> Kind:
 
 def _is_pseudo_tool(raw: RawSpan) -> bool:
     """Frameworks' own steps that they trace as tools; a user's tool of the same name is left alone."""
+    if raw.attributes.get(names.STEP) is True:
+        return True
     tool = str(raw.attributes.get(names.GEN_AI_TOOL_NAME) or raw.attributes.get("tool.name") or raw.name)
+    if raw.scope == "pydantic-ai" and str(raw.attributes.get("logfire.msg", "")).startswith(_OUTPUT_FUNCTION):
+        return True
     return any(tool.startswith(pseudo) and scope in raw.scope for pseudo, scope in _PSEUDO_TOOLS.items())
 
 
 def _operation(kind: Kind, raw: RawSpan) -> str:
-    told = first(raw.attributes, _NAME_KEYS.get(kind, ()))
+    keys = _NAME_KEYS.get(kind, ())
+    told = first(raw.attributes, (*keys, "name") if raw.scope == _LOGFIRE_AGENTS else keys)
     if isinstance(told, str) and told:
         return told
     for prefix in _PREFIXES.get(kind, ()):

@@ -14,10 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..model import RUN_KINDS, Kind, SpanRecord, Tokens
+from .twins import nest_twins
 
 _NAMED: frozenset[Kind] = frozenset({"tool", "agent", "workflow"})
 _MODEL: frozenset[Kind] = frozenset({"llm", "embedding"})
 _BARRIERS: frozenset[Kind] = _NAMED | _MODEL
+_MCP_CALL = "tools/call "
+"""what the conventions for MCP have the span of a tool call be named with, on either side"""
+
+_RETELLERS = frozenset({"litellm"})
+"""scopes whose span of a model call is made when the call is over, beside those that it had itself"""
 
 Doubles = list[tuple[SpanRecord, list[SpanRecord]]]
 """(outer span, the spans directly inside it that describe the same call), inner ones before outer ones"""
@@ -25,13 +31,16 @@ Doubles = list[tuple[SpanRecord, list[SpanRecord]]]
 
 def deduplicate(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
     """The same spans in the same order, doubles with kind `other` and no tokens."""
-    doubles = _doubles(spans)
-    if not doubles:
+    spans = nest_twins(_without_logs(spans))
+    found = _doubles(spans)
+    if not found:
         return list(spans)
-    demoted: set[str] = set()
+    demoted = {span.span_id for outer, inner in found for span in inner if _is_retold(outer, span)}
+    kept = [(outer, [span for span in inner if not _is_retold(outer, span)]) for outer, inner in found]
+    doubles = [(outer, inner) for outer, inner in kept if inner]
     known: dict[str, SpanRecord] = {}
     for outer, inner in doubles:
-        if outer.kind in _MODEL or (outer.kind == "tool" and len(inner) > 1):
+        if outer.kind in _MODEL or (len(inner) > 1 and _tries_again(outer)):
             demoted.add(outer.span_id)
         else:
             demoted.update(span.span_id for span in inner)
@@ -46,16 +55,51 @@ def deduplicate(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
     ]
 
 
+def _without_logs(spans: Sequence[SpanRecord]) -> Sequence[SpanRecord]:
+    """Logfire says in a message after a streamed answer what it cost: no call of its own, and its tokens are those of
+    the call before."""
+    logs = [span for span in spans if span.kind == "llm" and not span.duration_ns and span.scope.startswith("logfire.")]
+    changed = {log.span_id: replace(log, kind="other", tokens=Tokens(), double=True) for log in logs}
+    for log in logs:
+        calls = [
+            span
+            for span in spans
+            if (span.parent_id, span.scope, span.operation) == (log.parent_id, log.scope, log.operation)
+            and span.span_id not in changed
+            and not span.tokens
+            and span.start_ns <= log.start_ns
+        ]
+        if calls:
+            changed[calls[-1].span_id] = replace(calls[-1], tokens=log.tokens)
+    return [changed.get(span.span_id, span) for span in spans] if changed else spans
+
+
+def _is_retold(outer: SpanRecord, inner: SpanRecord) -> bool:
+    return outer.kind in _MODEL and inner.scope in _RETELLERS and outer.scope not in _RETELLERS
+
+
 def _doubles(spans: Sequence[SpanRecord]) -> Doubles:
     inside: dict[str, list[SpanRecord]] = {}
     outer_spans: list[SpanRecord] = []
-    siblings = Counter(span.parent_id for span in spans)
+    siblings = _children(spans)
     for span, outer, served in _with_enclosing_call(spans):
         if outer is not None and (_same_call(outer, span, siblings[outer.span_id]) or _serves(span, outer, served)):
             if outer.span_id not in inside:
                 outer_spans.append(outer)
             inside.setdefault(outer.span_id, []).append(span)
     return [(outer, inside[outer.span_id]) for outer in reversed(outer_spans)]
+
+
+def _children(spans: Sequence[SpanRecord]) -> Counter[str | None]:
+    """How many each span has, without those that are its own double by another instrumentation."""
+    by_id = {span.span_id: span for span in spans}
+
+    def counts(span: SpanRecord) -> bool:
+        above = by_id.get(span.parent_id or "")
+        same = above is not None and (above.kind, above.operation) == (span.kind, span.operation)
+        return not (same and above is not None and above.scope != span.scope)
+
+    return Counter(span.parent_id for span in spans if counts(span))
 
 
 def _with_enclosing_call(spans: Sequence[SpanRecord]) -> Iterator[tuple[SpanRecord, SpanRecord | None, bool]]:
@@ -83,8 +127,22 @@ def _same_call(outer: SpanRecord, inner: SpanRecord, children: int) -> bool:
 
 
 def _serves(inner: SpanRecord, outer: SpanRecord, served: bool) -> bool:
-    """A tool on an MCP server in the same process, seen from the server's side."""
-    return served and inner.kind == outer.kind == "tool" and inner.operation == outer.operation
+    """A tool on an MCP server, told by the client or by a server in the same process."""
+    if not (inner.kind == outer.kind == "tool") or not (served or inner.name.startswith(_MCP_CALL)):
+        return False
+    if inner.operation == outer.operation:
+        return True
+    # Frameworks put the server's name before the tool's, Claude Code as `mcp__server__tool`. A tool of the user's own
+    # may ask another one, too, and be named after it; but seldom with the very same arguments.
+    before = outer.operation.removesuffix(inner.operation)
+    is_prefix = before != outer.operation and not before[-1:].isalnum()
+    same_args = inner.args is not None and inner.args == outer.args
+    return is_prefix and (same_args or before.startswith("mcp__"))
+
+
+def _tries_again(outer: SpanRecord) -> bool:
+    """Are several calls inside this one its attempts? A call over MCP asks again only to answer the server."""
+    return outer.kind == "tool" and not outer.name.startswith(_MCP_CALL)
 
 
 def _hand_down_tokens(doubles: Doubles, known: dict[str, SpanRecord]) -> None:
@@ -97,7 +155,10 @@ def _hand_down_tokens(doubles: Doubles, known: dict[str, SpanRecord]) -> None:
 
 
 def _details_from(inner: SpanRecord, outer: SpanRecord) -> SpanRecord:
-    """The outer call with the arguments and result that only the inner span shows."""
+    """The outer call with the arguments, result and failure that only the inner span shows."""
+    # A framework may have made the tool's error an answer for the model before its own span ended.
+    if outer.error is None and outer.kind == "tool":
+        outer = replace(outer, error=inner.error)
     # Not what it depends on: that was compared with the inner span's siblings.
     if outer.args is None:
         outer = replace(outer, args=inner.args, args_text=inner.args_text)

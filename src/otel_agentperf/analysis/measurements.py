@@ -91,11 +91,15 @@ def first_chunk_s(attributes: Attributes) -> float | None:
 
 def cache_lookup(attributes: Attributes) -> CacheLookup:
     hit = attributes.get(names.CACHE_HIT)
+    lookups, found = number(attributes.get(names.CACHE_LOOKUPS)) or 1, number(attributes.get(names.CACHE_FOUND))
     return CacheLookup(
         operation=str(attributes[names.CACHE_OPERATION]),
         hit=hit if isinstance(hit, bool) else None,
         key=text(attributes.get(names.CACHE_KEY_HASH)),
         counted=attributes.get(names.CACHE_REPORTED) is True,
+        computed_after=attributes.get(names.CACHE_COMPUTED_AFTER) is True,
+        lookups=lookups,
+        found=min(found, lookups) if found is not None else (lookups if hit is True else 0),
     )
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from .._config import Config
-from ..detectors._caches import cache_spans, lookup_cost_s, miss_cost_s
+from ..detectors._caches import cache_spans, lookup_cost_s, lookups_and_hits, miss_cost_s
 from ..model import (
     RUN_KINDS,
     AgentRun,
@@ -81,7 +81,7 @@ def caches(run: AgentRun) -> tuple[CacheStats, ...]:
         saved = None
         if hits and costs:
             saved = max(0.0, len(hits) * (sum(costs) / len(costs) - lookup_cost_s(hits)))
-        stats[name] = CacheStats(name, len(spans), len(hits), 0.0 if not hits else saved)
+        stats[name] = CacheStats(name, *lookups_and_hits(spans), 0.0 if not hits else saved)
     for count in run.root.counts:
         saved = max(0.0, count.hits * (count.miss_s - count.hit_s)) if count.miss_s or not count.hits else None
         stats[count.name] = CacheStats(count.name, count.lookups, count.hits, saved)

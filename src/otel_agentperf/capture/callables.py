@@ -96,13 +96,13 @@ def traced(
         if flavour is not None:
             # The span starts with the first step: creating a coroutine or generator is not its work.
             inner = wrapped(*args, **kwargs)
-            return _like(inner, flavour(partial(begin, *description), inner, on_result))
-        return _call(begin, description, wrapped, args, kwargs, on_result)
+            return like(inner, flavour(partial(begin, *description), inner, on_result))
+        return call_inside(begin, description, wrapped, args, kwargs, on_result)
 
     return TracedCallable(function, wrapper)
 
 
-def _like(inner: Any, driver: Any) -> Any:
+def like(inner: Any, driver: Any) -> Any:
     """The driver under the name of what it drives, for warnings, tracebacks and the repr of tasks."""
     driver.__name__ = getattr(inner, "__name__", driver.__name__)
     driver.__qualname__ = getattr(inner, "__qualname__", driver.__qualname__)
@@ -120,7 +120,7 @@ def _flavour(function: Any) -> Callable[..., Any] | None:
     return drive_generator if inspect.isgeneratorfunction(plain) else None
 
 
-def _call(
+def call_inside(
     begin: Begin,
     description: Description,
     wrapped: Callable[..., Any],
@@ -128,6 +128,7 @@ def _call(
     kwargs: dict[str, Any],
     on_result: Ended | None,
 ) -> Any:
+    """Call `wrapped` inside a span of its own; what it gives may be work still to come."""
     invocation = begin(*description)
     if invocation is None:
         return wrapped(*args, **kwargs)

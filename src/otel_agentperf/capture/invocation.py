@@ -62,14 +62,15 @@ class Invocation:
     `stop` or `fail` end the span; whichever comes first counts, the rest does nothing. No method raises.
     """
 
-    __slots__ = ("_args_text", "_compared", "_cpu_ns", "_ended", "_parent_id", "_recording", "_result", "_values",
-                 "_wall_ns", "context", "kind", "span")  # fmt: skip
+    __slots__ = ("_args_text", "_compared", "_cpu_ns", "_ended", "_ended_ns", "_parent_id", "_recording", "_result",
+                 "_values", "_wall_ns", "context", "kind", "span")  # fmt: skip
 
     def __init__(self, kind: Kind, span: Span) -> None:
         self.kind = kind
         self.span = span
         self.context: Context = set_span_in_context(span)
         self._ended = False
+        self._ended_ns: int | None = None
         self._recording = span.is_recording()
         self._values: dict[str, Any] = {}
         self._args_text: str | None = None
@@ -143,6 +144,10 @@ class Invocation:
                 waited = max(0, time.time_ns() - started) / 1e9
                 self._values[names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = waited
 
+    def ended_at(self, time_ns: int) -> None:
+        """The call ended at that time (nanoseconds since the epoch), and `stop` or `fail` tells it only later."""
+        self._ended_ns = time_ns
+
     def stop(self, result: Any = _NONE) -> None:
         """The call ended well, with `result` if it has one."""
         self._end(None, self._result if result is _NONE else result)
@@ -161,7 +166,7 @@ class Invocation:
         except Exception as fault:  # noqa: BLE001 - ours; the span ends all the same
             _guard.swallowed("invocation.end", fault)
         try:
-            self.span.end()
+            self.span.end(self._ended_ns)
         except Exception as fault:  # noqa: BLE001 - some processor's or exporter's
             _guard.swallowed("span.end", fault)
 
@@ -228,6 +233,9 @@ def start(
         early = given if kind in _WHOLE_AT_START or not state.may_wait() else None
         span = state.tracer.start_span(f"{verb} {name}", parent, span_kind, early, start_time=start_time)
         invocation = Invocation(kind, span)
+        if kind in _WHOLE_AT_START:
+            # Said again at the end: others (LiteLLM) write what they know of a model call into the span around it.
+            invocation._values[names.GEN_AI_OPERATION_NAME] = verb
         if early is None and invocation._recording:
             set_clean(span, given)
     except Exception as fault:  # noqa: BLE001 - ours; the user's call goes on untraced

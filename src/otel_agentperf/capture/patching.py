@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -37,6 +38,11 @@ class Patches:
         """Put a plain wrapt wrapper around `module:path`."""
         holder, name, original = self._find(module, path)
         self.replace(holder, name, _SwitchableWrapper(original, wrapper, enabled=lambda: self.active))
+
+    def change(self, module: str | type, path: str, make: Callable[[Any], Any]) -> None:
+        """Put what `make` makes of the original in place of `module:path`: a closure, where a proxy costs too much."""
+        holder, name, original = self._find(module, path)
+        self.replace(holder, name, make(original))
 
     def replace(self, holder: Any, name: str, new: Any) -> None:
         """Set `holder.name`, remembering what was there and whether it was the holder's own."""
@@ -89,7 +95,10 @@ def when_imported(modules: Sequence[str], action: Callable[[], None]) -> None:
     first = missing[0]
     if first not in _waiting:
         _waiting[first] = []
-        wrapt.register_post_import_hook(_imported, first)
+        if first in sys.modules:
+            _watch(sys.modules[first])
+        else:
+            wrapt.register_post_import_hook(_imported, first)
     _waiting[first].append(lambda: when_imported(missing[1:], action))
 
 
@@ -102,6 +111,30 @@ def forget_waiting() -> None:
 def _is_imported(name: str) -> bool:
     module = sys.modules.get(name)
     return module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False)
+
+
+class _WatchedSpec(ModuleSpec):
+    """The spec of a module whose import is under way: a hook of `wrapt` would come too early or never, but the last
+    thing the import system does is to note here that it is done."""
+
+    @property
+    def _initializing(self) -> bool:
+        return vars(self).get("_initializing", False)
+
+    @_initializing.setter
+    def _initializing(self, value: bool) -> None:
+        vars(self)["_initializing"] = value
+        if not value:
+            self.__class__ = ModuleSpec  # type: ignore[assignment]
+            module = sys.modules.get(self.name)
+            if module is not None:
+                _imported(module)
+
+
+def _watch(module: ModuleType) -> None:
+    spec = module.__spec__
+    if type(spec) is ModuleSpec:
+        spec.__class__ = _WatchedSpec
 
 
 def _imported(module: ModuleType) -> None:

@@ -6,11 +6,13 @@ would become its children, and closing it from elsewhere would log "Failed to de
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .. import _guard
 from .invocation import Invocation, attach, detach
@@ -59,15 +61,36 @@ def _handed_over(invocation: Invocation, result: Any, on_result: Ended) -> Any:
         return result
 
 
-async def drive_coroutine(start: Start, coroutine: Coroutine[Any, Any, T], on_result: Ended | None = None) -> T:
+class _Startable(Generic[T]):
+    """A coroutine that may never be started, because its task is cancelled before: Python takes no offence at that,
+    nor should it at this one, inside the one that was cancelled."""
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self.coroutine = coroutine
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            if inspect.getcoroutinestate(self.coroutine) == inspect.CORO_CREATED:
+                self.coroutine.close()
+
+
+def drive_coroutine(
+    start: Start, coroutine: Coroutine[Any, Any, T], on_result: Ended | None = None
+) -> Coroutine[Any, Any, T]:
     """Await `coroutine` inside its span."""
+    return _drive_coroutine(start, _Startable(coroutine), on_result)
+
+
+async def _drive_coroutine(start: Start, work: _Startable[T], on_result: Ended | None) -> T:
     invocation = start()
     if invocation is None:
-        return await coroutine
+        return await work.coroutine
     token = attach(invocation)
     closing = False
     try:
-        result = await coroutine
+        result = await work.coroutine
     except BaseException as error:
         closing = isinstance(error, GeneratorExit)
         invocation.fail(error)
@@ -98,7 +121,13 @@ def drive_generator(start: Start, generator: Iterator[T], finish: Ended | None =
             try:
                 sent = yield item
             except GeneratorExit:
-                _close(invocation, generator)
+                refusals = _close(invocation, generator)
+                if refusals:
+                    if finish is None:
+                        invocation.fail(RuntimeError())
+                    else:
+                        _finish(invocation, finish)
+                    yield from refusals
                 raise
             except BaseException as error:  # noqa: BLE001 - passed on to the generator
                 step = partial(_throw, generator, error)
@@ -126,6 +155,8 @@ async def drive_async_generator(
             yield item
         return
     step: Callable[[], Any] = generator.__anext__
+    left = False
+    reading(invocation)
     try:
         while True:
             token = attach(invocation)
@@ -144,17 +175,52 @@ async def drive_async_generator(
                 await _aclose(invocation, generator)
                 raise
             except BaseException as error:  # noqa: BLE001 - passed on to the generator
+                # Only its closing can be cancelled here: by a loop that ends before it got round to it.
+                left = isinstance(error, asyncio.CancelledError)
                 step = partial(_athrow, generator, error)
             else:
                 step = generator.__anext__ if sent is None else partial(generator.asend, sent)  # type: ignore[attr-defined]
     except StopAsyncIteration:
         _finish(invocation, finish)
     except GeneratorExit:
+        stop_inner(invocation)
         _finish(invocation, finish)
         raise
     except BaseException as error:
-        invocation.fail(error)
+        if left and isinstance(error, asyncio.CancelledError):
+            stop_inner(invocation)
+            _finish(invocation, finish)
+        else:
+            invocation.fail(error)
         raise
+    finally:
+        read(invocation)
+
+
+_being_read: dict[int, list[Invocation]] = {}
+"""async streams by the id of the span around them: when their reader is closed, the event loop closes them later"""
+
+
+def reading(invocation: Invocation) -> None:
+    """Somebody reads from this async stream, until `read`."""
+    _being_read.setdefault(invocation._parent_id, []).append(invocation)
+
+
+def read(invocation: Invocation) -> None:
+    """It is over; once is enough."""
+    streams = _being_read.get(invocation._parent_id)
+    if streams is not None and invocation in streams:
+        streams.remove(invocation)
+        if not streams:
+            _being_read.pop(invocation._parent_id, None)
+
+
+def stop_inner(invocation: Invocation) -> None:
+    """A stream was left early: so were those inside it, which would otherwise end after it."""
+    own_id = invocation.span.get_span_context().span_id
+    for inner in _being_read.pop(own_id, ()) if own_id else ():
+        stop_inner(inner)
+        inner.stop()
 
 
 def _finish(invocation: Invocation, finish: Ended | None, *result: Any) -> None:
@@ -181,14 +247,21 @@ async def _athrow(generator: AsyncIterator[T], error: BaseException) -> T:
     return item
 
 
-def _close(invocation: Invocation, generator: Iterator[Any]) -> None:
-    close = getattr(generator, "close", None)
-    if close is not None:
-        token = attach(invocation)
-        try:
+def _close(invocation: Invocation, generator: Iterator[T]) -> list[T]:
+    """Close it. What it yields all the same is for the one who closes, so that Python complains as it does without us:
+    "generator ignored GeneratorExit"."""
+    close, throw = (getattr(generator, name, None) for name in ("close", "throw"))
+    token = attach(invocation)
+    try:
+        if throw is not None:
+            return [throw(GeneratorExit())]
+        if close is not None:
             close()
-        finally:
-            detach(invocation, token)
+    except (GeneratorExit, StopIteration):
+        pass
+    finally:
+        detach(invocation, token)
+    return []
 
 
 async def _aclose(invocation: Invocation, generator: AsyncIterator[Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 _INPUT = ("input_tokens", "prompt_tokens", "prompt_token_count")
 _OUTPUT = ("output_tokens", "completion_tokens", "candidates_token_count")
 _READ = ("cached_tokens", "cache_read", "cache_read_input_tokens", "cached_content_token_count")
-_WRITE = ("cache_write_tokens", "cache_creation", "cache_creation_input_tokens")
+_WRITE = ("cache_write_tokens", "cache_creation", "cache_creation_tokens", "cache_creation_input_tokens")
 _DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 
 
@@ -26,8 +26,19 @@ def tokens_of(answer: Any) -> Usage:
     for key in ("usage", "usage_metadata", "token_usage"):
         found = get(answer, key)
         if found is not None:
-            return usage(found)
+            return _with_cached(found, usage(found))
     return Usage()
+
+
+def _with_cached(told: Any, tokens: Usage) -> Usage:
+    """Anthropic's `input_tokens` leave out what its cache held or took in, which it tells beside them; ours, and
+    everybody else's, are all of the input."""
+    beside = [_first(told, (key,)) for key in ("cache_read_input_tokens", "cache_creation_input_tokens")]
+    if tokens.input_tokens is None or _first(told, ("input_tokens",)) is None or beside == [None, None]:
+        return tokens
+    if any(get(told, key) is not None for key in _DETAILS):
+        return tokens
+    return tokens._replace(input_tokens=tokens.input_tokens + sum(filter(None, beside)))
 
 
 def usage(told: Any) -> Usage:

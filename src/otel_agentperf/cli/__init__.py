@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .diff import command as diff
+from .doctor import command as doctor
 from .report import command as report
 from .run import command as run
 
@@ -19,6 +20,7 @@ def main() -> None:
     agentperf report traces.jsonl             the same for recorded traces
     agentperf report http://localhost:16686   the same for traces in Jaeger
     agentperf diff before.jsonl after.jsonl   what got slower, dearer or worse
+    agentperf doctor                          what is traced here, and what is in the way
 
     A report shows where the time of each agent run went and its bottlenecks, worst first. For programs, add
     --format json.
@@ -28,3 +30,4 @@ def main() -> None:
 main.add_command(run)
 main.add_command(report)
 main.add_command(diff)
+main.add_command(doctor)

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..analysis.comparison import Change, FindingChange, GroupComparison, Limits, OperationChange
-from ..renderers._text import count, encodable, fitted, plain, seconds
-from ..renderers.terminal import console_for
+from ..renderers._text import count, fitted, plain, seconds
+from ..renderers.terminal import console_on
 
 SCHEMA = "agentperf.diff/v1"
 _MOST_OPERATIONS = 10
@@ -50,8 +50,7 @@ def _group_object(group: GroupComparison) -> dict[str, Any]:
 
 
 def _terminal(groups: Sequence[GroupComparison], limits: Limits, output: TextIO) -> None:
-    console = console_for(output)
-    with console.capture() as captured:
+    with console_on(output) as console:
         for number, group in enumerate(groups):
             if number:
                 console.print()
@@ -61,8 +60,6 @@ def _terminal(groups: Sequence[GroupComparison], limits: Limits, output: TextIO)
             console.print("No agent runs.")
         elif any(group.judged for group in groups):
             console.print(Text("\n" + _NOTE, "dim"))
-    text = encodable(captured.get(), console.encoding)
-    output.write("".join(line.rstrip() + "\n" for line in text.splitlines()))
 
 
 def _parts(group: GroupComparison, limits: Limits, width: int) -> Iterator[Any]:

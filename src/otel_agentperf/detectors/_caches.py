@@ -19,6 +19,12 @@ def cache_spans(run: AgentRun) -> dict[str, list[SpanRecord]]:
     return caches
 
 
+def lookups_and_hits(spans: Sequence[SpanRecord]) -> tuple[int, int]:
+    """How many things were looked up, and how many of them found."""
+    told = [span.cache for span in spans if span.cache]
+    return sum(lookup.lookups for lookup in told), sum(lookup.found for lookup in told)
+
+
 def lookup_cost_s(lookups: Sequence[SpanRecord]) -> float:
     """Mean seconds of the look-ups themselves."""
     return sum(span.duration_s for span in lookups) / len(lookups) if lookups else 0.0
@@ -29,7 +35,8 @@ def computation(run: AgentRun, miss: SpanRecord) -> SpanRecord | None:
 
     None where the computation happened inside the look-up, or where nothing followed.
     """
-    if miss.cache is None or miss.cache.counted or run.children.get(miss.span_id):
+    cache = miss.cache
+    if cache is None or (cache.counted and not cache.computed_after) or run.children.get(miss.span_id):
         return None
     siblings = run.children.get(miss.parent_id or "", ())
     for index in range(bisect_left(siblings, miss.end_ns, key=attrgetter("start_ns")), len(siblings)):

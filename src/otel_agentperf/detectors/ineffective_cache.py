@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from ..model import AgentRun, Change, Finding, SpanRecord
-from ._caches import computation, lookup_cost_s, miss_cost_s
+from ._caches import computation, lookup_cost_s, lookups_and_hits, miss_cost_s
 from ._calls import ids, seconds, severity
 
 TITLE = "cache that does not pay"
@@ -57,7 +57,7 @@ def _failed_inside(run: AgentRun, miss: SpanRecord) -> bool:
 def _finding(run: AgentRun, name: str, spans: Sequence[SpanRecord], repeated: Sequence[SpanRecord]) -> Finding:
     lookups = [span for span in spans if span.cache and span.cache.hit is not None]
     counted = next((count for count in run.root.counts if count.name == name), None)
-    calls, hits = (counted.lookups, counted.hits) if counted else (len(lookups), _hits(lookups))
+    calls, hits = (counted.lookups, counted.hits) if counted else lookups_and_hits(lookups)
     hit_cost = counted.hit_s if counted else lookup_cost_s([span for span in lookups if span.cache and span.cache.hit])
     wasted = sum(max(0.0, miss_cost_s(run, span) - hit_cost) for span in repeated)
     keys = {span.cache.key for span in repeated if span.cache}
@@ -90,7 +90,3 @@ def _with_computations(run: AgentRun, misses: Iterable[SpanRecord]) -> list[Span
         for top in (miss, computed) if computed else (miss,):
             spans.update((span.span_id, span) for span in run.walk(top))
     return list(spans.values())
-
-
-def _hits(lookups: Sequence[SpanRecord]) -> int:
-    return sum(bool(span.cache and span.cache.hit) for span in lookups)

@@ -6,6 +6,7 @@
 - `SOURCE`: where the spans come from: `"wrapped"` (we wrap functions), `"hook"` (the library's own callbacks),
   `"native"` (the library's own spans, completed where they lack something), `"counted"` (no spans, counters);
 - `COVERS`: what is told of the library, of `COVERABLE`;
+- optionally `TITLE`: what the docs call it, where that is not the package's name;
 - optionally `LIMITS`: sentences on what its traces cannot show, each with the setting that mends it;
 - `patch(patches)`: replaces what has to be, through `capture.patching.Patches`, so that it can be put back;
 - optionally `unpatch()`: undoes what went another way (a hook that the library offers).

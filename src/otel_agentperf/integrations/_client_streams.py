@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import _guard
 from ..capture.invocation import Invocation
+from ..capture.streams import read, reading
 
 Note = Callable[[Invocation, Any], None]
 """looks at one chunk: tokens, time to the first one"""
@@ -30,12 +31,16 @@ class _Watched:
 
     def stop(self) -> None:
         """The reader is done, at the end or earlier."""
-        self._open = False
+        self._over()
         self._invocation.stop()
 
     def _failed(self, error: BaseException) -> None:
-        self._open = False
+        self._over()
         self._invocation.fail(error)
+
+    def _over(self) -> None:
+        self._open = False
+        read(self._invocation)
 
     def _seen(self, chunk: Any) -> None:
         with _guard.guard("client stream"):
@@ -43,7 +48,7 @@ class _Watched:
 
     def __del__(self) -> None:
         if self._open:
-            self._open = False
+            self._over()
             _stop_elsewhere(self._invocation)
 
 
@@ -75,6 +80,10 @@ class WatchedIterator(_Watched):
 class WatchedAsyncIterator(_Watched):
     """The same for an async stream."""
 
+    def __init__(self, invocation: Invocation, iterator: Any, note: Note) -> None:
+        super().__init__(invocation, iterator, note)
+        reading(invocation)
+
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
@@ -95,6 +104,27 @@ class WatchedAsyncIterator(_Watched):
             await self._iterator.aclose()
         finally:
             self.stop()
+
+
+def watched(invocation: Invocation, stream: Any, note: Note) -> bool:
+    """Watch what is a stream of the OpenAI or Anthropic client, which are made alike. False: it is none."""
+    iterator = getattr(stream, "_iterator", None)
+    if hasattr(iterator, "__anext__"):
+        stream._iterator = WatchedAsyncIterator(invocation, iterator, note)
+    elif hasattr(iterator, "__next__"):
+        stream._iterator = WatchedIterator(invocation, iterator, note)
+    else:
+        return False
+    return True
+
+
+def closed(wrapped: Callable[..., Any], stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A wrapper for the `close` of such a stream, which does not reach its iterator."""
+    with _guard.guard("client stream close"):
+        iterator = vars(stream).get("_iterator")
+        if isinstance(iterator, _Watched):
+            iterator.stop()
+    return wrapped(*args, **kwargs)
 
 
 def _stop_elsewhere(invocation: Invocation) -> None:

@@ -48,7 +48,16 @@ class OpenSpan:
             innermost.reset(self.token)
         except ValueError:
             return
-        context_api.detach(self.context_token)
+        # Logfire ends its span before ours that is inside: what it has restored must stay.
+        if self._is_current():
+            context_api.detach(self.context_token)
+
+    def _is_current(self) -> bool:
+        """Is ours the current span, or one just below it that somebody left behind?"""
+        if context_api.get_current() is self.invocation.context:
+            return True
+        parent = getattr(get_current_span(), "parent", None)
+        return parent is not None and parent.span_id == self.invocation.span.get_span_context().span_id
 
     def end(self, failed: bool) -> None:
         raised = sys.exc_info()[1]
@@ -108,6 +117,46 @@ class Processor:
     def _started(self, span: Any, invocation: Invocation | None) -> None:
         if invocation is not None:
             self._open[span] = OpenSpan(invocation)
+
+
+class First:
+    """The half of a processor that is told of beginnings."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.on_trace_start = processor.on_trace_start
+        self.on_span_start = processor.on_span_start
+
+    def on_trace_end(self, trace: Any) -> None:
+        """The other half's."""
+
+    def on_span_end(self, span: Any) -> None:
+        """The other half's."""
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Nothing waits here."""
+
+    def force_flush(self) -> None:
+        """Nothing waits here."""
+
+
+class Last:
+    """The half that is told of endings."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.on_trace_end = processor.on_trace_end
+        self.on_span_end = processor.on_span_end
+
+    def on_trace_start(self, trace: Any) -> None:
+        """The other half's."""
+
+    def on_span_start(self, span: Any) -> None:
+        """The other half's."""
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Nothing waits here."""
+
+    def force_flush(self) -> None:
+        """Nothing waits here."""
 
 
 def _is_left_out(kind: str) -> bool:

@@ -1,5 +1,6 @@
 """The OpenAI client's own retries: the attempts of a call that was tried again, each as an http span.
 
+The same generator made Anthropic's client, and its retries are the same.
 The client retries inside one call, and current versions bring an HTTP library that no instrumentation sees: without
 these spans a call refused twice looks like a slow one. A call that is not tried again gets no span here.
 """
@@ -23,7 +24,6 @@ from ..capture.invocation import error_type
 from ..capture.patching import Patches
 from ..capture.tracing import SUPPRESSED, state
 
-_MODULE = "openai._base_client"
 _CLIENTS = ("SyncAPIClient", "AsyncAPIClient")
 _RETRY_AFTER = ("retry-after", "retry-after-ms")
 _SENDS = ("handle_async_request", "handle_request")
@@ -57,6 +57,7 @@ class _Call:
         error = sys.exc_info()[1]  # the client waits in its `except` clause
         if self.attempts == 0:
             self.target = _target(client, options, response, error)
+            self._start_below()
         self._emit(response, error)
         self.attempts += 1
         self.start_ns = 0
@@ -70,6 +71,13 @@ class _Call:
         """No further attempt: the last one tells when the wait ended."""
         if self.attempts and self.start_ns:
             self._emit(getattr(error, "response", None), _origin(error))
+        self.start_ns = 0
+
+    def _start_below(self) -> None:
+        """The call's span may be the client's own, which starts after us."""
+        if self.target is not None:
+            call_ns = getattr(get_current_span(self.target.parent), "start_time", None) or 0
+            self.start_ns = max(self.start_ns, call_ns + 1)
 
     def _emit(self, response: Any, error: BaseException | None) -> None:
         if self.target is None:
@@ -84,18 +92,26 @@ class _Call:
         span.end(time.time_ns())
 
 
-_current: ContextVar[_Call | None] = ContextVar("agentperf_openai_call", default=None)
+_current: ContextVar[_Call | None] = ContextVar("agentperf_client_call", default=None)
 
 
-def patch_attempts(patches: Patches) -> None:
-    """Watch the client's retries; where a version of it has no such place, they stay unseen and all else goes on."""
-    module: Any = __import__(_MODULE, fromlist=["_"])
+def patch_attempts(patches: Patches, base_client: str) -> None:
+    """Watch the retries of the clients in the module `base_client`; where a version of it has no such place, they
+    stay unseen and all else goes on."""
+    module: Any = __import__(base_client, fromlist=["_"])
     found = [getattr(module, client, None) for client in _CLIENTS]
     if not all(hasattr(client, name) for client in found for name in ("request", "_sleep_for_retry")):
         return
     for client, request, wait in zip(_CLIENTS, (_request, _arequest), (_wait, _await), strict=True):
-        patches.wrap(_MODULE, f"{client}.request", request)
-        patches.wrap(_MODULE, f"{client}._sleep_for_retry", wait)
+        patches.wrap(base_client, f"{client}.request", request)
+        patches.wrap(base_client, f"{client}._sleep_for_retry", wait)
+
+
+def end_attempts(error: BaseException | None) -> None:
+    """The call is over, with `error` if it failed: for clients that end its span before they return."""
+    call = _current.get()
+    if call is not None:
+        call.ended(error)
 
 
 def _request(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from typing import Any
 
+from opentelemetry.trace import Span, Status, StatusCode
+
+from .. import _semconv as names
 from ..capture.tracing import SCOPE
 
 
@@ -18,6 +21,14 @@ def named_error(error_type: str) -> Exception:
     """A failure that is told instead of raised, as an exception whose type has that name."""
     failure: Exception = type(error_type, (Exception,), {"__module__": "builtins"})()
     return failure
+
+
+def mark_failed(span: Span, kind: str) -> None:
+    """Say of a tool's span that is still open that the call failed, where its caller is only told."""
+    attributes = own_attributes(span)
+    if attributes.get(names.GEN_AI_OPERATION_NAME) == names.EXECUTE_TOOL and names.ERROR_TYPE not in attributes:
+        span.set_attribute(names.ERROR_TYPE, kind)
+        span.set_status(Status(StatusCode.ERROR))
 
 
 def tapped(items: Iterator[Any], look: Callable[[Any], None]) -> Generator[Any, None, None]:

@@ -1,8 +1,9 @@
 """cachetools: `@cached`, `@cachedmethod`, `cachetools.func`, and the cache classes used directly.
 
 A look-up takes a tenth of a microsecond, so it is counted in the cheapest way there is: one closure around the
-class's `__getitem__` (+30 ns on a hit). Decorated functions count under their own name, by the statistics that
-cachetools itself can keep (+70 ns), and are subtracted from their cache's class, whose look-ups they are.
+class's `__getitem__` (+40 ns on a hit) and one around its `__contains__`. Decorated functions count under their own
+name, by the statistics that cachetools itself can keep (+70 ns), and are subtracted from their cache's class, whose
+look-ups they are.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from .. import _guard
 from ..capture import counts
 from ..capture.patching import Patches, when_imported
 from ..model import CacheCounts
-from ._cached_functions import CachedFunction, Registry, is_users
+from ._cached_functions import CachedFunction, Registry, is_users, replace_imported
 
 MODULES = ("cachetools",)
 DISTRIBUTION = "cachetools"
-VERSIONS = ">=8,<9"
+VERSIONS = ">=7.3,<9"
 SOURCE = "counted"
 COVERS = ("caches",)
 PARTS = ("cachetools.func",)
@@ -31,10 +32,14 @@ PARTS = ("cachetools.func",)
 _CLASSES = ("FIFOCache", "LFUCache", "LRUCache", "RRCache", "TTLCache", "TLRUCache")
 
 
+_MOST = 1_000
+"""keys of which it is remembered that they were missed"""
+
+
 class _ClassCounter:
     """The look-ups in all caches of one class."""
 
-    __slots__ = ("hits", "miss_s", "misses", "name", "seen")
+    __slots__ = ("_computed", "_computed_s", "_read", "absent", "filled", "hits", "miss_s", "misses", "name", "seen")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -42,6 +47,40 @@ class _ClassCounter:
         self.misses = 0
         self.miss_s = 0.0
         self.seen = (0, 0, 0.0)
+        self._computed = 0
+        self._computed_s = 0.0
+        self._read = (0, 0.0)
+        # By the keys' hashes, so that no key lives longer because of us.
+        self.absent: dict[int, tuple[float, bool]] = {}
+        """missed keys: since when, and whether `in` was asked"""
+        self.filled: set[int] = set()
+        """keys that were stored because `in` had said no: reading them back is no look-up"""
+
+    def missed(self, key: Any, asked: bool) -> None:
+        """A look-up found nothing; `asked`: by `in`."""
+        self.misses += 1
+        if len(self.absent) >= _MOST:
+            self.absent.clear()
+        self.absent[hash(key)] = (time.perf_counter(), asked)
+
+    def stored(self, key: Any) -> None:
+        """A value was stored; for a key that was missed it is what the miss cost to compute."""
+        since, asked = self.absent.pop(hash(key), (0.0, False))
+        if since:
+            self._computed += 1
+            self._computed_s += time.perf_counter() - since
+        if asked:
+            if len(self.filled) >= _MOST:
+                self.filled.clear()
+            self.filled.add(hash(key))
+
+    def is_read_back(self, key: Any) -> bool:
+        """Was it stored because `in` had said no, and not read since?"""
+        try:
+            self.filled.remove(hash(key))
+        except KeyError:
+            return False
+        return True
 
     def count(self, others: tuple[int, int]) -> CacheCounts:
         """Those since the last call, without the hits and misses that count under another name."""
@@ -49,7 +88,16 @@ class _ClassCounter:
         self.seen = now
         hits = max(0, now[0] - before[0] - others[0])
         misses = max(0, now[1] - before[1] - others[1])
-        return CacheCounts(self.name, hits + misses, hits, miss_s=(now[2] - before[2]) / misses if misses else 0.0)
+        told = (now[2] - before[2]) / misses if misses else 0.0
+        return CacheCounts(self.name, hits + misses, hits, miss_s=told or self._mean())
+
+    def _mean(self) -> float:
+        """Mean seconds from a miss to the storing of its key: since the last call, or ever where there were none."""
+        now, (count, seconds) = (self._computed, self._computed_s), self._read
+        self._read = now
+        if now[0] > count:
+            return (now[1] - seconds) / (now[0] - count)
+        return now[1] / now[0] if now[0] else 0.0
 
 
 class _Function(CachedFunction):
@@ -60,6 +108,9 @@ class _Function(CachedFunction):
     def statistics(self, cached: Any) -> tuple[int, int]:
         """Read past `cache_info()`, which lets a TTLCache drop what has expired: not ours to do, on any thread."""
         kept = {name.rpartition("__")[2]: value for name, value in vars(cached).items() if "Mixin__" in name}
+        if not kept:  # cachetools 7 keeps them in a closure
+            info = cached.cache_info
+            kept = dict(zip(info.__code__.co_freevars, (cell.cell_contents for cell in info.__closure__), strict=True))
         return kept["hits"], kept["misses"]
 
     @property
@@ -116,10 +167,13 @@ def patch(patches: Patches) -> None:
 
     for name in _CLASSES:
         _count_class(patches, getattr(cachetools, name))
-    patches.replace(cachetools.Cache, "get", _counted_get(cachetools.Cache.get))
+    patches.change(cachetools.Cache, "get", _counted_get)
+    patches.change(cachetools.Cache, "setdefault", _uncounted_setdefault)
     patches.replace(cachetools.Cache, "__init_subclass__", classmethod(_subclass_hook(patches, cachetools.Cache)))
-    patches.wrap("cachetools", "cached", _cached)
-    patches.wrap("cachetools", "cachedmethod", _cachedmethod)
+    for name, wrapper in (("cached", _cached), ("cachedmethod", _cachedmethod)):
+        original = getattr(cachetools, name)
+        patches.wrap("cachetools", name, wrapper)
+        replace_imported(patches, original, getattr(cachetools, name))
     when_imported(("cachetools.func",), functools.partial(_patch_func, patches))
     _registry.switch(on=True)
     _counts_since_last_time()  # what was looked up without us is nobody's
@@ -132,6 +186,19 @@ def unpatch() -> None:
     _registry.switch(on=False)
 
 
+def aside(cache: Any, look_up: Callable[[], Any]) -> Any:
+    """Call `look_up`, which asks `cache` on behalf of another library: what is counted there is nobody's look-up."""
+    counter = _class_counters.get(type(cache).__name__)
+    if counter is None:
+        return look_up()
+    hits, misses = counter.hits, counter.misses
+    try:
+        return look_up()
+    finally:
+        before, missed, cost = counter.seen
+        counter.seen = (before + counter.hits - hits, missed + counter.misses - misses, cost)
+
+
 def _patch_func(patches: Patches) -> None:
     # It may have imported our wrapper of `cached`, which would stay there.
     func: Any = sys.modules["cachetools.func"]
@@ -141,12 +208,17 @@ def _patch_func(patches: Patches) -> None:
 
 def _count_class(patches: Patches, cls: Any) -> None:
     counter = _class_counters.setdefault(cls.__name__, _ClassCounter(cls.__name__))
-    original = vars(cls).get("__getitem__") or _uncounted(cls)
-    patches.replace(cls, "__getitem__", _counted_getitem(original, counter))
+    for name, counted in (
+        ("__getitem__", _counted_getitem),
+        ("__contains__", _counted_contains),
+        ("__setitem__", _counted_setitem),
+    ):
+        original = vars(cls).get(name) or _uncounted(cls, name)
+        patches.replace(cls, name, counted(original, counter))
 
 
-def _uncounted(cls: Any) -> Any:
-    inherited = cls.__getitem__
+def _uncounted(cls: Any, name: str) -> Any:
+    inherited = getattr(cls, name)
     return getattr(inherited, "__wrapped__", inherited)
 
 
@@ -157,12 +229,39 @@ def _counted_getitem(original: Callable[..., Any], counter: _ClassCounter) -> Ca
         try:
             value = original(self, key)
         except KeyError:
-            counter.misses += 1
+            counter.missed(key, False)
             raise
+        if counter.filled and counter.is_read_back(key):
+            return value
         counter.hits += 1
         return value
 
     return getitem
+
+
+def _counted_contains(original: Callable[..., Any], counter: _ClassCounter) -> Callable[..., Any]:
+    """A yes is no look-up: the one that follows is. A no is a miss."""
+
+    @functools.wraps(original)
+    def contains(self: Any, key: Any) -> Any:
+        if original(self, key):
+            if counter.filled:
+                counter.is_read_back(key)
+            return True
+        counter.missed(key, True)
+        return False
+
+    return contains
+
+
+def _counted_setitem(original: Callable[..., Any], counter: _ClassCounter) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def setitem(self: Any, key: Any, value: Any, *more: Any) -> None:
+        original(self, key, value, *more)
+        if counter.absent:
+            counter.stored(key)
+
+    return setitem
 
 
 def _counted_get(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,11 +271,35 @@ def _counted_get(original: Callable[..., Any]) -> Callable[..., Any]:
         if key in self:
             return self[key]
         counter = _class_counters.get(type(self).__name__)
-        if counter is not None:
-            counter.misses += 1
+        if counter is not None and counter.absent:
+            since, _ = counter.absent.get(hash(key), (0.0, False))
+            if since:  # `in` was asked by us
+                counter.absent[hash(key)] = (since, False)
         return default
 
     return get
+
+
+def _uncounted_setdefault(original: Callable[..., Any]) -> Callable[..., Any]:
+    """It stores: `@cached` calls it with what it has just computed. The same steps as the original's."""
+
+    def steps(self: Any, key: Any, default: Any) -> Any:
+        counter = _class_counters.get(type(self).__name__)
+        missed = counter.absent.pop(hash(key), None) if counter is not None else None
+        if key in self:
+            return self[key]
+        if counter is not None:
+            counter.absent.pop(hash(key), None)
+            if missed is not None:
+                counter.absent[hash(key)] = missed
+        self[key] = default
+        return default
+
+    @functools.wraps(original)
+    def setdefault(self: Any, key: Any, default: Any = None) -> Any:
+        return aside(self, lambda: steps(self, key, default))
+
+    return setdefault
 
 
 def _subclass_hook(patches: Patches, cache: Any) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from opentelemetry.trace import Span, Status, StatusCode, get_current_span
+from opentelemetry.trace import get_current_span
 
 from .. import _guard, sanitize
 from .. import _semconv as names
@@ -20,7 +20,8 @@ from ..capture.invocation import Invocation, error_type, start
 from ..capture.patching import Patches, when_imported
 from ..capture.streams import drive_async_generator, drive_generator
 from ..capture.usage import Usage, get, usage
-from ._spans import atapped, own_attributes, tapped
+from ._spans import atapped, mark_failed, own_attributes, tapped
+from .langchain_caches import answered_from
 
 MODULES = ("langchain_core",)
 DISTRIBUTION = "langchain-core"
@@ -126,7 +127,7 @@ def _tool(tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Descripti
 def _tool_ended(invocation: Invocation, result: Any) -> Any:
     """A message that says it is an error is one, whoever made it."""
     if get(result, "status") == "error":
-        _mark_failed(invocation.span, "tool_error")
+        mark_failed(invocation.span, "tool_error")
     invocation.stop(get(result, "content") if get(result, "tool_call_id") else result)
     return result
 
@@ -136,15 +137,8 @@ def _error_handled(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, 
     with _guard.guard("langchain.tool_error"):
         error = args[0] if args else kwargs.get("e")
         if isinstance(error, BaseException):
-            _mark_failed(get_current_span(), error_type(error))
+            mark_failed(get_current_span(), error_type(error))
     return wrapped(*args, **kwargs)
-
-
-def _mark_failed(span: Span, kind: str) -> None:
-    attributes = own_attributes(span)
-    if attributes.get(names.GEN_AI_OPERATION_NAME) == names.EXECUTE_TOOL and names.ERROR_TYPE not in attributes:
-        span.set_attribute(names.ERROR_TYPE, kind)
-        span.set_status(Status(StatusCode.ERROR))
 
 
 def _model(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
@@ -175,6 +169,7 @@ def _model_ended(invocation: Invocation, result: Any) -> Any:
         for generation in generations[:1]:
             total.add(getattr(generation, "message", None))
     total.record(invocation)
+    _answered_from_cache(invocation, len(get(result, "generations") or ()))
     invocation.stop([[get(get(one, "message"), "content") for one in row] for row in get(result, "generations") or ()])
     return result
 
@@ -218,8 +213,19 @@ def _begin_stream(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return start(*description) if description else None
 
 
+def _answered_from_cache(invocation: Invocation, answers: int) -> None:
+    """Where all answers came from a cache (see `langchain_caches`) no model was called: it is a hit of that cache."""
+    cache, cached = answered_from(invocation.span)
+    if 0 < answers <= cached:
+        for key in (names.CACHE_HIT, names.CACHE_REPORTED, names.CACHE_COMPUTED_AFTER):
+            invocation.set(key, True)
+        invocation.set(names.CACHE_NAME, cache)
+        invocation.set(names.CACHE_OPERATION, "get")
+
+
 def _stream_ended(total: _Total, invocation: Invocation, result: Any) -> Any:
     total.record(invocation)
+    _answered_from_cache(invocation, 1)
     invocation.stop()
     return result
 

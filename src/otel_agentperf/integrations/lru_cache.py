@@ -1,19 +1,21 @@
 """functools.lru_cache and functools.cache: look-ups counted at no cost, misses timed and, where it pays, traced.
 
 The C cache object stays what it is, so a hit costs what it cost. Look-ups and hits are differences of its own
-`cache_info()`, read when a run ends; only what it calls on a miss is ours.
+`cache_info()`, read when a run ends; only what it calls on a miss is ours. Of a cache that was made before us all is
+counted, too, but what its misses cost is not known.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Callable
 from typing import Any
 
 from .. import _guard
 from ..capture import counts
 from ..capture.patching import Patches
-from ._cached_functions import CachedFunction, Registry, is_users
+from ._cached_functions import CachedFunction, Registry, is_users, replace_imported
 
 MODULES: tuple[str, ...] = ()
 DISTRIBUTION = ""
@@ -25,9 +27,14 @@ _registry = Registry()
 
 
 def patch(patches: Patches) -> None:
-    """Watch the caches made from now on; `functools.cache` goes through `lru_cache` itself."""
+    """Watch the caches made from now on, and those that the program has made already; `functools.cache` goes through
+    `lru_cache` itself."""
+    original = functools.lru_cache
     patches.wrap("functools", "lru_cache", _lru_cache)
     _registry.switch(on=True)
+    with _guard.guard("lru_cache.before"):
+        replace_imported(patches, original, functools.lru_cache)
+        _watch_living()
     counts.register(_registry.counts)
 
 
@@ -35,6 +42,17 @@ def unpatch() -> None:
     """Let the caches that were made meanwhile call their functions directly again."""
     counts.unregister(_registry.counts)
     _registry.switch(on=False)
+
+
+def _watch_living() -> None:
+    """Caches made before us, found by one walk through the objects (3 ms where a program is about to start)."""
+    made_with_us = _registry.members()
+    for found in [found for found in gc.get_objects() if type(found) is functools._lru_cache_wrapper]:
+        function: Any = getattr(found, "__wrapped__", None)
+        if is_users(function) and not any(member.is_of(found) for member in made_with_us):
+            watched = CachedFunction(function, "functools")
+            watched.watch_only(found)
+            _registry.add(watched)
 
 
 def _lru_cache(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .. import _guard
 from .. import _semconv as names
 from ..capture.callables import Describe, Description
 from ..capture.invocation import Invocation
 from ..capture.patching import Patches, when_imported
-from ..capture.usage import get, tokens_of
+from ..capture.usage import get
 from ..model import Kind
-from ._client_streams import WatchedAsyncIterator, WatchedIterator
+from ._client_streams import closed, watched
+from ._openai_answers import said, tell
 from ._openai_attempts import patch_attempts
 from ._spans import named_error
 
@@ -60,8 +59,8 @@ def patch(patches: Patches) -> None:
     for module in _RESOURCES:
         when_imported((module,), partial(_patch_resource, patches, module))
     for path in ("Stream.close", "AsyncStream.close"):
-        patches.wrap("openai._streaming", path, _closed)
-    patch_attempts(patches)
+        patches.wrap("openai._streaming", path, closed)
+    patch_attempts(patches, "openai._base_client")
 
 
 def _patch_resource(patches: Patches, module: str) -> None:
@@ -91,14 +90,9 @@ def _provider(resource: Any) -> str:
 def _answered(invocation: Invocation, answer: Any) -> Any:
     """An answer ends the call; a stream ends it when it has been read."""
     parsed = _parsed(answer)
-    iterator = getattr(parsed, "_iterator", None)
-    if hasattr(iterator, "__anext__"):
-        parsed._iterator = WatchedAsyncIterator(invocation, iterator, _note)
-    elif hasattr(iterator, "__next__"):
-        parsed._iterator = WatchedIterator(invocation, iterator, _note)
-    else:
-        _tell(invocation, parsed)
-        invocation.stop(*_content(parsed))
+    if not watched(invocation, parsed, _note):
+        tell(invocation, parsed)
+        invocation.stop(*said(parsed))
     return answer
 
 
@@ -112,44 +106,13 @@ def _parsed(answer: Any) -> Any:
         return None
 
 
-def _tell(invocation: Invocation, answer: Any) -> None:
-    invocation.usage(*tokens_of(answer))
-    model = get(answer, "model")
-    if isinstance(model, str):
-        invocation.set(names.GEN_AI_RESPONSE_MODEL, model)
-
-
-def _content(answer: Any) -> tuple[Any, ...]:
-    """What was said, without the ids that make every answer differ; nothing where that is not known."""
-    choices, output = get(answer, "choices"), get(answer, "output")
-    if choices is not None:
-        said = [get(choice, "message") or get(choice, "text") for choice in choices]
-        return ([item if isinstance(item, str) else _message(item) for item in said],)
-    return ([_message(item) for item in output],) if isinstance(output, list) else ()
-
-
-def _message(item: Any) -> dict[str, Any]:
-    calls = [get(call, "function") for call in get(item, "tool_calls") or ()]
-    asked = [(get(call, "name"), get(call, "arguments")) for call in [*calls, item] if get(call, "name")]
-    return {"content": get(item, "content"), "tool_calls": asked} if asked else {"content": get(item, "content")}
-
-
 def _note(invocation: Invocation, chunk: Any) -> None:
     kind = get(chunk, "type")
     if kind not in _NOTHING_YET:
         invocation.chunk()
     told = get(chunk, "response") or chunk
     if get(told, "usage") is not None:
-        _tell(invocation, told)
+        tell(invocation, told)
     if kind in ("response.failed", "error"):
         code = get(get(told, "error"), "code") or get(chunk, "code")
         invocation.fail(named_error(code if isinstance(code, str) and code else "response_failed"))
-
-
-def _closed(wrapped: Callable[..., Any], stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A stream's `close` does not reach its iterator, so that is told here."""
-    with _guard.guard("openai.close"):
-        iterator = getattr(stream, "_iterator", None)
-        if isinstance(iterator, (WatchedIterator, WatchedAsyncIterator)):
-            iterator.stop()
-    return wrapped(*args, **kwargs)

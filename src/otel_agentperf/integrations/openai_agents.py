@@ -20,7 +20,7 @@ from ..capture.invocation import Invocation, start
 from ..capture.patching import Patches
 from ..capture.streams import drive_async_generator
 from ..capture.usage import get
-from ._openai_agents_spans import OpenSpan, Processor, describe_tool, innermost, record_usage
+from ._openai_agents_spans import First, Last, OpenSpan, Processor, describe_tool, innermost, record_usage
 from ._spans import atapped, named_error
 
 MODULES = ("agents",)
@@ -31,36 +31,42 @@ COVERS = ("agents", "tools", "llm", "tokens", "streaming", "handoffs")
 LIMITS = ("Streamed chat completions carry no tokens unless the model settings have include_usage=True.",)
 
 _processor = Processor()
+_first, _last = First(_processor), Last(_processor)
 
 
 def patch(patches: Patches) -> None:
     """Register with the SDK, whatever its tracing is set to; its own exporter is the user's and stays."""
-    add_trace_processor = getattr(sys.modules["agents"], "add_trace_processor", None)
-    if add_trace_processor is None:
+    if not hasattr(sys.modules["agents"], "add_trace_processor"):
         return  # a package of the user's own that is called so, too
-    patches.wrap("agents.tracing.provider", "DefaultTraceProvider.set_processors", _stay)
     _patch_disabled(patches)
     _patch_tools(patches)
     _patch_models(patches)
     _processor.active = True
-    add_trace_processor(_processor)
+    _surround(sys.modules["agents.tracing"].get_trace_provider())
 
 
 def unpatch() -> None:
-    """Take the processor back; from a provider that keeps its processors elsewhere, it is only switched off."""
+    """Take the processors back; from a provider that keeps its processors elsewhere, they are only switched off."""
     if not _processor.active:
         return
     _processor.active = False
     multi = getattr(sys.modules["agents.tracing"].get_trace_provider(), "_multi_processor", None)
     if multi is not None:
-        multi.set_processors([one for one in multi._processors if one is not _processor])
+        multi.set_processors(_others(multi))
 
 
-def _stay(wrapped: Callable[..., Any], provider: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`set_trace_processors([...])` is how users drop the SDK's exporter; it is not meant for us."""
-    result = wrapped(*args, **kwargs)
-    provider.register_processor(_processor)
-    return result
+def _surround(provider: Any) -> None:
+    """Begin before the processors of others and end after them: theirs that make spans make them inside ours. Looked
+    after at each trace: `set_trace_processors([...])`, which drops the SDK's exporter, is not meant for us."""
+    multi = getattr(provider, "_multi_processor", None)
+    if multi is None:
+        provider.register_processor(_processor)
+    elif len(multi._processors) < 2 or multi._processors[0] is not _first or multi._processors[-1] is not _last:
+        multi.set_processors([_first, *_others(multi), _last])
+
+
+def _others(multi: Any) -> list[Any]:
+    return [one for one in multi._processors if one is not _first and one is not _last]
 
 
 def _patch_disabled(patches: Patches) -> None:
@@ -94,6 +100,9 @@ def _patch_disabled(patches: Patches) -> None:
         return SilentSpan(span.span_data) if type(span) is NoOpSpan and not kwargs.get("disabled") else span
 
     def create_trace(wrapped: Callable[..., Any], provider: Any, args: Any, kwargs: Any) -> Any:
+        with _guard.guard("openai_agents.processors"):
+            if hasattr(provider, "_multi_processor"):
+                _surround(provider)
         trace = wrapped(*args, **kwargs)
         if type(trace) is not NoOpTrace or kwargs.get("disabled"):
             return trace

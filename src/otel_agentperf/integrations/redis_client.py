@@ -1,14 +1,15 @@
 """redis-py, sync and asyncio: each look-up, write and delete as a cache span, other work on data as a database span.
 
-A look-up over the network costs far more than a span. Neither keys nor values leave: a key is a keyed hash, a
-value its size. Where opentelemetry-instrumentation-redis makes a span of the same command, one of the two is made:
+A look-up over the network costs far more than a span. Several keys or fields at once, and the look-ups of a pipeline,
+are one span that tells how many of them were found. Neither keys nor values leave: a key is a keyed hash, a value its
+size. Where opentelemetry-instrumentation-redis makes a span of the same command, one of the two is made:
 its span gets our attributes when it is outside, and is suppressed when it would be inside.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from ..capture.invocation import Invocation, attach, detach, error_type, start
 from ..capture.patching import Patches, when_imported
 from ..capture.streams import Ended, Start, drive_coroutine
 from ..capture.tracing import SUPPRESSED, state
+from ._lookups import asked_for
 
 MODULES = ("redis",)
 DISTRIBUTION = "redis"
@@ -47,9 +49,10 @@ _OPERATIONS = {
 }
 _FIELD = frozenset("HGET HEXISTS HSET HSETNX HDEL JSON.GET JSON.SET JSON.DEL".split())
 """commands whose second argument is part of what is looked up"""
-_MANY = frozenset("MGET EXISTS DEL UNLINK".split())
-_ALL = frozenset("MGET HMGET JSON.MGET".split())
-"""look-ups of several things, which hit when all were found"""
+_MANY = frozenset("MGET EXISTS DEL UNLINK HMGET JSON.MGET".split())
+"""commands all of whose arguments are"""
+_EACH = {"MGET": 1, "HMGET": 2, "JSON.MGET": 2}
+"""look-ups of several things that give a list, and how many of their words, the first included, are none of them"""
 _QUIET = frozenset(
     """PING ECHO AUTH HELLO SELECT QUIT RESET CLIENT CONFIG COMMAND INFO CLUSTER READONLY READWRITE ASKING SCRIPT
     FUNCTION ACL LATENCY MEMORY MODULE MONITOR SLOWLOG DEBUG SHUTDOWN ROLE WAIT WATCH UNWATCH MULTI EXEC DISCARD
@@ -64,8 +67,8 @@ class _Command(NamedTuple):
     operation: str | None
     """of a cache; None: other work on data"""
     key: Any = None
-    lookups: tuple[str, ...] = ()
-    """the commands of which a look-up consists: several in a pipeline"""
+    lookups: tuple[tuple[int, str, int], ...] = ()
+    """the commands of which a look-up consists, several in a pipeline: place, name, how many things are looked up"""
 
 
 def patch(patches: Patches) -> None:
@@ -73,10 +76,14 @@ def patch(patches: Patches) -> None:
     for module, path, describe, run in (
         ("redis.client", "Redis.execute_command", _command, _call),
         ("redis.client", "Pipeline.execute", _pipeline, _call),
+        ("redis.client", "Pipeline.immediate_execute_command", _command, _call),
         ("redis.cluster", "RedisCluster.execute_command", _command, _call),
+        ("redis.cluster", "ClusterPipeline.execute", _pipeline, _call),
         ("redis.asyncio.client", "Redis.execute_command", _command, _await),
         ("redis.asyncio.client", "Pipeline.execute", _pipeline, _await),
+        ("redis.asyncio.client", "Pipeline.immediate_execute_command", _command, _await),
         ("redis.asyncio.cluster", "RedisCluster.execute_command", _command, _await),
+        ("redis.asyncio.cluster", "ClusterPipeline.execute", _pipeline, _await),
     ):
         when_imported((module,), partial(patches.wrap, module, path, partial(_traced, describe, run)))
 
@@ -94,6 +101,10 @@ def _traced(
         command = describe(client, args)
     if command is None:
         return wrapped(*args, **kwargs)
+    if asked_for.get():  # by another cache, whose look-up this is
+        return (
+            wrapped(*args, **kwargs) if _OTHERS not in sys.modules else _SILENT[run](partial(wrapped, *args, **kwargs))
+        )
     return run(partial(_begin, client, command), partial(_ended, command), partial(wrapped, *args, **kwargs))
 
 
@@ -114,6 +125,27 @@ def _call(begin: Start, ended: Ended, execute: Callable[[], Any]) -> Any:
 
 def _await(begin: Start, ended: Ended, execute: Callable[[], Any]) -> Any:
     return drive_coroutine(begin, execute(), ended)
+
+
+def _call_silently(execute: Callable[[], Any]) -> Any:
+    token = context_api.attach(context_api.set_value(SUPPRESSED, True))
+    try:
+        return execute()
+    finally:
+        context_api.detach(token)
+
+
+async def _await_silently(execute: Callable[[], Any]) -> Any:
+    context = context_api.set_value(SUPPRESSED, True)
+    token = context_api.attach(context)
+    try:
+        return await execute()
+    finally:
+        if context_api.get_current() is context:  # not where it is closed from elsewhere
+            context_api.detach(token)
+
+
+_SILENT: dict[Callable[..., Any], Callable[..., Any]] = {_call: _call_silently, _await: _await_silently}
 
 
 class _Borrowed(Invocation):
@@ -175,22 +207,32 @@ def _command(client: Any, args: tuple[Any, ...]) -> _Command | None:
     if name.partition(" ")[0] in _QUIET:
         return None
     operation = _OPERATIONS.get(name)
-    return _Command(name, operation, _key(name, args), (name,) if operation == "get" else ())
+    things = max(1, len(args) - _EACH[name]) if name in _EACH else len(args) - 1 if name == "EXISTS" else 1
+    return _Command(name, operation, _key(name, args), ((0, name, things),) if operation == "get" else ())
 
 
 def _pipeline(pipeline: Any, args: tuple[Any, ...]) -> _Command | None:
-    """Commands of one kind are one operation of the cache; mixed ones are work on a database."""
-    stack = getattr(pipeline, "command_stack", None)
-    commands = [_command(pipeline, getattr(one, "args", None) or one[0]) for one in stack or ()]
+    """A pipeline that looks something up is a look-up, whatever else it does; one of other commands of one kind is
+    that operation of the cache; mixed ones are work on a database."""
+    commands = [_command(pipeline, getattr(one, "args", None) or one[0]) for one in _stack(pipeline)]
     if not commands:
         return None
+    looking = [(place, command) for place, command in enumerate(commands) if command and command.lookups]
+    if looking:
+        lookups = tuple((place, command.name, command.lookups[0][2]) for place, command in looking)
+        return _Command("PIPELINE", "get", [command.key for _, command in looking], lookups)
     operations = {command.operation if command else None for command in commands}
     operation = operations.pop() if len(operations) == 1 else None
-    if operation is None:
-        return _Command("PIPELINE", None)
-    known = [command for command in commands if command]
-    return _Command("PIPELINE", operation, [command.key for command in known], tuple(c.name for c in known
-                    if operation == "get"))  # fmt: skip
+    keys = [command.key for command in commands if command] if operation else None
+    return _Command("PIPELINE", operation, keys)
+
+
+def _stack(pipeline: Any) -> Sequence[Any]:
+    """A cluster's pipeline leaves its commands to a strategy, sync by one name, async by another."""
+    strategy = getattr(pipeline, "_execution_strategy", None)
+    if strategy is None:
+        return getattr(pipeline, "command_stack", None) or ()
+    return getattr(strategy, "command_queue", None) or getattr(strategy, "_command_queue", None) or ()
 
 
 def _name(command: Any) -> str:
@@ -220,17 +262,32 @@ def _plain(key: Any) -> Any:
 def _ended(command: _Command, invocation: Invocation, result: Any) -> Any:
     with _guard.guard("redis.result"):
         if command.lookups:
-            results = result if command.name == "PIPELINE" else [result]
-            invocation.hit(all(map(_found, command.lookups, results)))
+            _count(command, invocation, result if command.name == "PIPELINE" else [result])
         if command.operation == "get" and isinstance(result, (str, bytes)):
             invocation.set(names.RESULT_SIZE, len(result))
     invocation.stop()
     return result
 
 
-def _found(name: str, result: Any) -> bool:
-    if isinstance(result, Exception) or result is None:
-        return False
-    if name in _ALL and isinstance(result, list):
-        return all(item is not None for item in result)
-    return bool(result) if name in ("EXISTS", "HEXISTS", "HGETALL", "GETRANGE") else True
+def _count(command: _Command, invocation: Invocation, results: Sequence[Any]) -> None:
+    """A command that the server refused looked nothing up."""
+    told = [(name, things, results[place]) for place, name, things in command.lookups]
+    told = [one for one in told if not isinstance(one[2], Exception)]
+    things = sum(count for _, count, _ in told)
+    if not things:
+        return
+    found = sum(_found(name, result) for name, _, result in told)
+    invocation.hit(found >= things)
+    if things > 1:
+        invocation.set(names.CACHE_LOOKUPS, things)
+        invocation.set(names.CACHE_FOUND, found)
+
+
+def _found(name: str, result: Any) -> int:
+    if result is None:
+        return 0
+    if name in _EACH and isinstance(result, list):
+        return sum(item is not None for item in result)
+    if name == "EXISTS":
+        return int(result)
+    return bool(result) if name in ("HEXISTS", "HGETALL", "GETRANGE") else 1

@@ -31,6 +31,12 @@ class CacheLookup:
     key: str | None
     counted: bool = False
     """Its lookup is also in the run's `CacheCounts`, so it must not be counted again."""
+    computed_after: bool = False
+    """a counted one whose span is the look-up alone: what a miss makes necessary comes after it, not inside"""
+    lookups: int = 1
+    """several things may be looked up at once; `hit` says whether all of them were found"""
+    found: int = 0
+    """how many of them were found"""
 
 
 @dataclass(frozen=True, slots=True)

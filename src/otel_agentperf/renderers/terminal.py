@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
@@ -32,12 +33,8 @@ _COUNTED: tuple[tuple[Kind, str], ...] = (("agent", "agent call"), ("llm", "mode
 
 def render(reports: Iterable[Report], output: TextIO) -> None:
     """Write the reports; colours and width as the stream, NO_COLOR, FORCE_COLOR and COLUMNS say."""
-    console = console_for(output)
-    with console.capture() as captured:
+    with console_on(output) as console:
         _print(console, reports)
-    text = encodable(captured.get(), console.encoding)
-    # rich fills lines up with spaces, which are in the way in a file.
-    output.write("".join(line.rstrip() + "\n" for line in text.splitlines()))
 
 
 def _print(console: Console, every: Iterable[Report]) -> None:
@@ -80,8 +77,18 @@ def _print_reports(console: Console, reports: Iterable[Report]) -> None:
         _print_report(console, report)
 
 
-def console_for(output: TextIO) -> Console:
-    """As wide and colourful as the stream and the environment want it."""
+@contextmanager
+def console_on(output: TextIO) -> Iterator[Console]:
+    """A console as wide and colourful as the stream and the environment want it; all is written at the end."""
+    console = _console_for(output)
+    with console.capture() as captured:
+        yield console
+    text = encodable(captured.get(), console.encoding)
+    # rich fills lines up with spaces, which are in the way in a file.
+    output.write("".join(line.rstrip() + "\n" for line in text.splitlines()))
+
+
+def _console_for(output: TextIO) -> Console:
     console = Console(file=output, highlight=False, soft_wrap=False, emoji=False, markup=False)
     told = os.environ.get("COLUMNS", "")
     width = console.width if console.is_terminal or (told.isdigit() and int(told)) else _IN_A_PIPE
