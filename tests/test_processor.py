@@ -423,15 +423,13 @@ def test_a_remote_parent_does_not_hide_the_root(tracer: Tracer, reports: list[Re
     assert not report.run.incomplete
 
 
-def test_a_local_root_that_ends_a_little_before_the_run_below_it_is_none(
-    tracer: Tracer, reports: list[Report]
-) -> None:
+def test_a_local_root_that_ends_a_little_before_the_run_below_it_is_none(tracer: Tracer, reports: list[Report]) -> None:
     """Logfire's span around a run of the OpenAI Agents SDK is ended first."""
     around = tracer.start_span("around", start_time=START)
     run = tracer.start_span("invoke_agent a", set_span_in_context(around), start_time=START)
     around.end(START + 99 * MS)
     run.end(START + 100 * MS)
-    assert roots(reports) == ["a"]
+    assert roots(reports) == ["invoke_agent a"]
 
 
 def test_what_logfire_logs_belongs_to_its_parent_of_this_process(tracer: Tracer, reports: list[Report]) -> None:
@@ -440,7 +438,7 @@ def test_what_logfire_logs_belongs_to_its_parent_of_this_process(tracer: Tracer,
     above = set_span_in_context(NonRecordingSpan(told))
     tracer.start_span("said", above, attributes={"logfire.span_type": "log"}, start_time=START).end(START)
     run.end(START + 100 * MS)
-    assert roots(reports) == ["a"]
+    assert roots(reports) == ["invoke_agent a"]
     assert [span.name for span in reports[0].run.spans] == ["invoke_agent a", "said"]
 
 

@@ -25,7 +25,7 @@ BY_SCOPE = [
     (LOGFIRE, "Agent run: {name!r}", {"name": "bot"}, "agent", "bot"),
     (LOGFIRE, "Function: {name}", {"name": "search"}, "tool", "search"),
     (LOGFIRE, "Chat completion with {gen_ai.request.model!r}", {"gen_ai.request.model": "gpt"}, "llm", "gpt"),
-    (LOGFIRE, "Turn {turn} for agent bot", {"name": "turn"}, "other", "Turn {turn} for agent bot"),
+    (LOGFIRE, "Turn {turn} for agent bot", {"name": "turn"}, "other", "turn"),
     ("mine", "Agent run: {name!r}", {"name": "bot"}, "other", "Agent run: {name!r}"),
     ("openinference.instrumentation.openai_agents", "flow", {INFERENCE: "AGENT"}, "workflow", "flow"),
     ("openinference.instrumentation.openai_agents", "bot", {INFERENCE: "AGENT", "graph.node.id": "b"}, "agent", "b"),
@@ -92,6 +92,12 @@ KINDS = [
 @pytest.mark.parametrize(("name", "attributes", "kind", "operation"), KINDS)
 def test_kind_and_operation(name, attributes, kind, operation):
     found = record(name, attributes=attributes)
+    assert (found.kind, found.operation) == (kind, operation)
+
+
+@pytest.mark.parametrize(("scope", "name", "attributes", "kind", "operation"), BY_SCOPE)
+def test_kind_and_operation_by_who_tells_it(scope, name, attributes, kind, operation):
+    found = record(name, attributes=attributes, scope=scope)
     assert (found.kind, found.operation) == (kind, operation)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from agent_framework import (
     BaseAgent,
     BaseChatClient,
     ChatResponse,
+    ChatResponseUpdate,
+    Content,
     Message,
     RawAgent,
+    ResponseStream,
     WorkflowBuilder,
     observability,
     tool,
@@ -204,6 +207,25 @@ class Mine(BaseChatClient):
         return ChatResponse(messages=[Message("assistant", ["hi"])], usage_details=usage)  # type: ignore[arg-type]
 
 
+class Streaming(Mine):
+    """One whose streams tell their tokens piece by piece."""
+
+    def _inner_get_response(self, *, messages: Any, stream: bool, options: Any, **more: Any) -> Any:
+        async def updates() -> AsyncGenerator[ChatResponseUpdate, None]:
+            for word, told in (("hi", {"input_token_count": INPUT}), ("there", {"output_token_count": OUTPUT})):
+                yield ChatResponseUpdate(contents=[Content.from_text(word), Content.from_usage(told)], role="assistant")  # type: ignore[arg-type]
+
+        return ResponseStream(updates(), finalizer=ChatResponse.from_updates)
+
+
+@pytest.mark.parametrize("way", [streamed, final])
+def test_a_client_of_the_users_own_that_streams(recorded: Recorded, way: Any) -> None:
+    asyncio.run(way(Agent(Streaming(), name="planner")))
+    assert recorded.tree == [("invoke_agent planner", ["chat mine-1"])]
+    assert (recorded.report.tokens.input, recorded.report.tokens.output) == (INPUT, OUTPUT)
+    assert not recorded.report.run.incomplete
+
+
 def test_agents_and_clients_of_the_users_own(recorded: Recorded) -> None:
     asyncio.run(run(Echo(name="echo")))
     assert recorded.tree == [("invoke_agent echo", ["execute_tool look"])]
@@ -324,7 +346,9 @@ def test_leaving_a_stream_early_is_no_error(recorded: Recorded) -> None:
     serve(leave, "one two three")
     gc.collect()
     assert counted(recorded.report, "agent") == {"planner": 1}
+    assert counted(recorded.report, "llm") == {"gpt-stub": 1}
     assert recorded.report.errors("agent", "llm") == 0
+    assert not recorded.report.run.incomplete
 
 
 def test_closing_a_stream(recorded: Recorded) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import time
 import types
@@ -333,7 +334,11 @@ def test_client_side_caching_counts_what_the_program_asks(
 @pytest.fixture(scope="module")
 def cluster_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder = str(tmp_path_factory.mktemp("cluster"))
-    with redis_server("--cluster-enabled", "yes", "--dir", folder) as running:
+    # The usual port of the bus, ten thousand above the other, may not exist.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        bus = str(free.getsockname()[1])
+    with redis_server("--cluster-enabled", "yes", "--cluster-port", bus, "--dir", folder) as running:
         with redis.Redis(port=running, decode_responses=True) as node:
             node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             for _ in range(500):

@@ -119,7 +119,7 @@ class _WatchedSpec(ModuleSpec):
 
     @property
     def _initializing(self) -> bool:
-        return vars(self).get("_initializing", False)
+        return bool(vars(self).get("_initializing", False))
 
     @_initializing.setter
     def _initializing(self, value: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from asyncio import CancelledError
 from contextvars import ContextVar, Token
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,7 +32,7 @@ _KINDS: dict[str, Kind] = {
 class OpenSpan:
     """A span of the SDK's that has started, with ours."""
 
-    __slots__ = ("context_token", "described", "error", "handled", "invocation", "token")
+    __slots__ = ("_above", "_below", "context_token", "described", "error", "handled", "invocation", "token")
 
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
@@ -40,6 +41,10 @@ class OpenSpan:
         # An error the whole run is an answer to is not this span's.
         self.handled = sys.exc_info()[1]
         self.context_token: Any = attach(invocation)
+        self._below: set[OpenSpan] = set()
+        self._above = innermost.get()
+        if self._above is not None:
+            self._above._below.add(self)
         self.token: Token[OpenSpan | None] = innermost.set(self)
 
     def leave(self) -> None:
@@ -63,10 +68,21 @@ class OpenSpan:
         raised = sys.exc_info()[1]
         error = raised if raised is not self.handled else None
         error = error or self.error or (named_error(f"{self.invocation.kind}_error") if failed else None)
+        if self._above is not None:
+            self._above._below.discard(self)
         if error is None or isinstance(error, GeneratorExit):
             self.invocation.stop()
-        else:
-            self.invocation.fail(error)
+            return
+        if self.invocation.kind == "agent":
+            self._abandon_below()
+        self.invocation.fail(error)
+
+    def _abandon_below(self) -> None:
+        """A tool runs in a task of its own, which learns of its agent's end only later."""
+        for inner in tuple(self._below):
+            inner._abandon_below()
+            inner.invocation.fail(CancelledError())
+        self._below.clear()
 
 
 innermost: ContextVar[OpenSpan | None] = ContextVar("otel_agentperf_openai_agents", default=None)
@@ -179,6 +195,8 @@ def _step(data: Any) -> Invocation | None:
 def _describe(opened: OpenSpan, data: Any) -> None:
     invocation = opened.invocation
     if data.type == "handoff":
+        if not invocation.span.is_recording():
+            return
         name = f"handoff {get(data, 'from_agent')} to {get(data, 'to_agent')}"
         invocation.span.update_name(sanitize.name(name))
     elif invocation.kind == "tool" and not opened.described:

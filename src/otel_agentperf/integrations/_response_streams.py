@@ -15,6 +15,7 @@ from opentelemetry import context as context_api
 
 from .. import _guard
 from ..capture.invocation import Invocation, attach
+from ..capture.streams import read, reading, stop_inner
 from ..capture.usage import get
 from ._client_streams import _stop_elsewhere
 
@@ -52,6 +53,8 @@ class _Watched:
             begin, self._begin = self._begin, None
             with _guard.guard("agent_framework.stream"):
                 self._invocation = begin()
+                if self._invocation is not None:
+                    reading(self._invocation)
         return _Pull(self._invocation)
 
     @_guard.guarded("agent_framework.update", None)
@@ -68,6 +71,8 @@ class _Watched:
         invocation = self._invocation
         if invocation is None:
             return
+        stop_inner(invocation)
+        read(invocation)
         if invocation.kind == "llm":
             invocation.usage(*(self._usage.get(key) for key in _USAGE))
         error = get(self._stream(), "_stream_error")
@@ -78,7 +83,15 @@ class _Watched:
 
     def forgotten(self) -> None:
         if self._invocation is not None and not self._invocation._ended:
-            _stop_elsewhere(self._invocation)
+            stoppable: Any = self
+            _stop_elsewhere(stoppable)
+
+    def stop(self) -> None:
+        """Nobody will read any more."""
+        if self._invocation is not None:
+            stop_inner(self._invocation)
+            read(self._invocation)
+            self._invocation.stop()
 
 
 class _Pull:

@@ -230,9 +230,7 @@ def _ended_without_result(invocation: Invocation, result: Any) -> Any:
 # --- agents ---------------------------------------------------------------------------------------------
 
 
-def _run(
-    owner: type, wrapped: Callable[..., Any], agent: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _run(owner: type, wrapped: Callable[..., Any], agent: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     description = _agent(owner, agent, args, kwargs)
     if description is None:
         return wrapped(*args, **kwargs)

@@ -30,7 +30,7 @@ from ..capture.tracing import SUPPRESSED, state
 from ..capture.usage import get
 from ._foreign_spans import goes_elsewhere
 from ._spans import atapped, mark_failed, own_attributes
-from ._subclasses import patch_all_below
+from ._subclasses import PatchMethod, patch_all_below
 
 TITLE = "AutoGen"
 MODULES = ("autogen_core",)
@@ -127,7 +127,12 @@ def _patch_chat_agents(patches: Patches) -> None:
     from autogen_agentchat.base import ChatAgent
 
     whole, stream = _patch_agent, _patch_agent_stream
-    methods = {"run": whole, "on_messages": whole, "run_stream": stream, "on_messages_stream": stream}
+    methods: dict[str, PatchMethod] = {
+        "run": whole,
+        "on_messages": whole,
+        "run_stream": stream,
+        "on_messages_stream": stream,
+    }
     patch_all_below(patches, ChatAgent, methods)
 
 

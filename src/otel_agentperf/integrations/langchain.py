@@ -96,12 +96,14 @@ def _graph(graph: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Descrip
 
 
 def _graph_name(graph: Any, config: Any) -> str:
-    """The graph's own name; where nobody gave it one, the node's that it is."""
+    """The graph's own name; where nobody gave it one, the node's that it is, or its function's (`@entrypoint`)."""
     name = getattr(graph, "name", None)
     if isinstance(name, str) and name and name != _UNNAMED:
         return name
+    nodes = tuple(getattr(graph, "nodes", None) or ())
+    function = nodes[0] if len(nodes) == 1 else None  # a graph that was built has also a node where it starts
     node = get(get(config, "metadata") or {}, "langgraph_node") if config else None
-    return node if isinstance(node, str) and node else _UNNAMED
+    return next((name for name in (function, node) if isinstance(name, str) and name), _UNNAMED)
 
 
 def _ended_without_result(invocation: Invocation, result: Any) -> Any:

@@ -228,11 +228,13 @@ def _pipeline(pipeline: Any, args: tuple[Any, ...]) -> _Command | None:
 
 
 def _stack(pipeline: Any) -> Sequence[Any]:
-    """A cluster's pipeline leaves its commands to a strategy, sync by one name, async by another."""
-    strategy = getattr(pipeline, "_execution_strategy", None)
-    if strategy is None:
-        return getattr(pipeline, "command_stack", None) or ()
-    return getattr(strategy, "command_queue", None) or getattr(strategy, "_command_queue", None) or ()
+    """A cluster's pipeline leaves its commands to a strategy, sync by one name, async by another; once it did not."""
+    holder = getattr(pipeline, "_execution_strategy", None) or pipeline
+    for name in ("command_queue", "_command_queue", "command_stack", "_command_stack"):
+        stack: Sequence[Any] | None = getattr(holder, name, None)
+        if stack:
+            return stack
+    return ()
 
 
 def _name(command: Any) -> str:
