@@ -24,6 +24,10 @@ nox.options.error_on_missing_interpreters = True
 
 SOURCE = Path("src/otel_agentperf/integrations")
 TESTS = Path("tests/integrations")
+OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+"""otherwise it asks the network for prices when it is imported"""
+WARNINGS = ("default", "error::RuntimeWarning", "error::pytest.PytestUnraisableExceptionWarning")
+"""what libraries warn each other of is not ours to mend; what we might cause fails"""
 ALWAYS = ("pytest>=8.4", "hypothesis>=6.100", "jsonschema>=4.20")
 
 
@@ -61,7 +65,10 @@ def _requirements(path: Path, told: dict[str, object]) -> list[str]:
 def _session(files: list[Path], requirements: list[str]) -> Callable[[nox.Session], None]:
     def run(session: nox.Session) -> None:
         session.install("-e", ".", *ALWAYS, *dict.fromkeys(requirements))
-        session.run("pytest", *map(str, files), str(TESTS / "test_contract.py"), *session.posargs)
+        warnings = [f"-W{action}" for action in WARNINGS]
+        session.run(
+            "pytest", *warnings, *map(str, files), str(TESTS / "test_contract.py"), *session.posargs, env=OFFLINE
+        )
 
     run.__doc__ = ", ".join(re.sub("^test_", "", path.stem) for path in files)
     return run

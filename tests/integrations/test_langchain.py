@@ -22,6 +22,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException, tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 from opentelemetry.context import attach, detach, set_value
@@ -172,6 +173,15 @@ def test_a_graph_as_a_node_is_an_agent_of_its_parent(recorded: Recorded) -> None
         ])
     ]  # fmt: skip
     assert len(recorded.reports) == 1
+
+
+def test_a_function_as_a_graph_has_its_name(recorded: Recorded) -> None:
+    @entrypoint()
+    def flow(question: str) -> Any:
+        return model(message()).invoke(question).content
+
+    flow.invoke("think")
+    assert recorded.tree == [("invoke_agent flow", ["chat fake"])]
 
 
 def test_a_handoff_to_the_parent_graph_is_no_error(recorded: Recorded) -> None:

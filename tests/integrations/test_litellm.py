@@ -26,7 +26,7 @@ from _three_ways import three_ways
 
 ENVIRONMENTS = ("openai2",)
 # Its cache and its own OpenTelemetry logger import its proxy, which needs these.
-REQUIRES = ("openai>=2,<3", "fastapi", "soundfile", "orjson")
+REQUIRES = ("openai>=2,<3", "fastapi", "mcp", "soundfile", "orjson")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

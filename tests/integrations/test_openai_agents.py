@@ -370,7 +370,7 @@ def test_a_cancelled_run(recorded: Recorded, caplog: pytest.LogCaptureFixture) -
     asyncio.run(cancel())
     assert error_of(recorded, "invoke_agent planner") == "CancelledError"
     assert error_of(recorded, "execute_tool wait") == "CancelledError"
-    assert (counted(recorded.report, "tool"), recorded.report.incomplete) == ({"wait": 1}, False)
+    assert (counted(recorded.report, "tool"), recorded.report.root.incomplete) == ({"wait": 1}, False)
     assert "detach" not in caplog.text
 
 

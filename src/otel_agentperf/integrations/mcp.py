@@ -28,7 +28,7 @@ from ._spans import named_error
 
 MODULES = ("mcp",)
 DISTRIBUTION = "mcp"
-VERSIONS = ">=1.20,<3"
+VERSIONS = ">=1.23,<3"
 SOURCE = "native"
 COVERS = ("tools",)
 PARTS = (
