@@ -26,9 +26,10 @@ _ROLES = {
     "BaseTool": ("tool", frozenset(("call", "acall", "__call__"))),
     "BaseRetriever": ("retrieval", frozenset(("retrieve", "aretrieve"))),
     "BaseQueryEngine": ("engine", frozenset(("query", "aquery"))),
-    "BaseChatEngine": ("engine", frozenset(("chat", "achat"))),
+    "BaseChatEngine": ("engine", frozenset(("chat", "achat", "stream_chat", "astream_chat"))),
     "BaseEmbedding": ("embedding", frozenset(f"{prefix}get_{what}_embedding{suffix}" for prefix in ("", "a")
                       for what, suffix in (("query", ""), ("text", ""), ("text", "_batch")))),
+    "StreamingAgentChatResponse": ("reading", frozenset(("write_response_to_history", "awrite_response_to_history"))),
     "BaseWorkflowAgent": ("agent", frozenset(("run",))),
     "AgentWorkflow": ("team", frozenset(("run",))),
     "Workflow": ("workflow", frozenset(("run",))),
@@ -62,17 +63,21 @@ class Run:
 
 
 _run: ContextVar[Run | None] = ContextVar("otel_agentperf_llama_index_run", default=None)
+_engine: ContextVar[Invocation | None] = ContextVar("otel_agentperf_llama_index_engine", default=None)
+"""the chat engine whose answer is read, by a thread or a task that it starts"""
 _call_id: ContextVar[str | None] = ContextVar("otel_agentperf_llama_index_call_id", default=None)
 
 
 class _Opened:
     """A span of the dispatcher's that was entered: what is ours, and what is to be undone when it is left."""
 
-    __slots__ = ("_context", "_token", "_variables", "invocation", "run")
+    __slots__ = ("_context", "_token", "_variables", "invocation", "reading", "run")
 
     def __init__(self, invocation: Invocation | None, context: Context | None, run: Run | None = None) -> None:
         self.invocation = invocation
         self.run = run
+        self.reading: Any = None
+        """the streamed answer whose end is the end of `invocation`"""
         self._context = context
         self._token: Any = None if context is None else context_api.attach(context)
         self._variables: list[tuple[ContextVar[Any], Token[Any]]] = []
@@ -138,11 +143,21 @@ def _open(name: str, instance: Any, arguments: dict[str, Any]) -> _Opened | None
     role = _role(type(instance), name.rpartition(".")[2])  # type: ignore[arg-type]
     if role in ("agent", "team", "workflow"):
         return _workflow(role, instance, arguments)
+    if role == "reading":
+        engine = _engine.get()
+        if engine is not None:
+            engine._cpu_ns = -1  # it ends on a thread, or between tasks, that are others'
+        opened = _Opened(engine, None)
+        opened.reading = instance
+        return opened
     description = _DESCRIBE[role](instance, arguments) if role else None
-    if description is None:
+    invocation = begin(*description) if description is not None else None
+    if invocation is None:
         return None
-    invocation = begin(*description)
-    return None if invocation is None else _Opened(invocation, invocation.context)
+    opened = _Opened(invocation, invocation.context)
+    if role == "engine":
+        opened.set(_engine, invocation)
+    return opened
 
 
 def begin(kind: Any, name: str, *rest: Any) -> Invocation | None:
@@ -246,6 +261,14 @@ def _ended_well(opened: _Opened, result: Any) -> None:
         opened.run.agent.stop()
     invocation = opened.invocation
     if invocation is None:
+        return
+    if opened.reading is not None:
+        invocation.stop(get(opened.reading, "response"))
+        return
+    task = get(result, "awrite_response_to_history_task")
+    if task is not None or get(result, "write_response_to_history_thread") is not None:
+        if task is not None:  # which may be cancelled before it began
+            task.add_done_callback(lambda _: invocation.stop())
         return
     try:
         _end(invocation, result)
