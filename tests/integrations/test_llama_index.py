@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
-from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.llms import ChatMessage, CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_completion_callback
@@ -27,7 +26,6 @@ from llama_index.core.workflow import (
     step,
 )
 from llama_index.llms.openai import OpenAI
-from openai import BadRequestError
 from opentelemetry import context as context_api
 from opentelemetry.trace import get_current_span
 from workflows.errors import WorkflowCancelledByUser
@@ -407,42 +405,6 @@ def test_a_chat_engine(recorded: Recorded) -> None:
     engine.chat("hi")
     assert recorded.report.root.name == "invoke_workflow ContextChatEngine"
     assert counted(recorded.report, "llm") == {"own-1": 1}
-
-
-@pytest.mark.parametrize("is_whole", [True, False])
-@pytest.mark.parametrize("is_async", [True, False])
-def test_a_chat_engine_that_streams_is_one_run(recorded: Recorded, is_async: bool, is_whole: bool) -> None:
-    engine = index().as_chat_engine(chat_mode="context", llm=Own())
-    recorded.forget()
-
-    async def main() -> None:
-        words = (await engine.astream_chat("hi")).async_response_gen()
-        async for _ in words:
-            if not is_whole:
-                break
-        await words.aclose()
-
-    if is_async:
-        asyncio.run(main())
-    else:
-        for _ in (words := engine.stream_chat("hi").response_gen):
-            if not is_whole:
-                break
-        words.close()
-    assert recorded.report.root.name == "invoke_workflow ContextChatEngine"
-    assert recorded.traces == 1
-    assert counted(recorded.report, "llm") == {"own-1": 1}
-    assert counted(recorded.report, "retrieval") == {"VectorIndexRetriever": 1}
-    assert not get_current_span().get_span_context().is_valid
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it raises in its thread, too
-def test_a_chat_engine_whose_stream_fails(recorded: Recorded, server: ModelServer) -> None:
-    engine = SimpleChatEngine.from_defaults(llm=model(server, Refusal(400)))
-    with pytest.raises(BadRequestError):
-        list(engine.stream_chat("hi").response_gen)
-    assert recorded.report.root.name == "invoke_workflow SimpleChatEngine"
-    assert recorded.report.root.error == "BadRequestError"
 
 
 def test_an_agent_that_reasons_in_text(recorded: Recorded, server: ModelServer) -> None:

@@ -219,11 +219,37 @@ def test_a_loop_that_is_left_ends_when_the_stream_goes(recorded: Recorded, clien
         stream = chat_stream(client)
         for _ in stream:
             break
-        stream.response.close()
 
-    read_one()
-    gc.collect()
-    assert the_call(recorded)
+    gc.disable()
+    try:
+        with agent("outer"):
+            read_one()
+    finally:
+        gc.enable()
+    assert counted(recorded.report, "llm") == {"gpt-stub": 1}
+
+
+def test_an_async_loop_that_is_left_ends_at_once(recorded: Recorded, server: ModelServer) -> None:
+    async def ask() -> None:
+        async with AsyncOpenAI(base_url=server.url, api_key="none") as client:
+            with agent("outer"):
+                async for _ in await client.chat.completions.create(model="gpt-stub", messages=HELLO, stream=True):
+                    break
+
+    gc.disable()
+    try:
+        asyncio.run(ask())
+    finally:
+        gc.enable()
+    assert counted(recorded.report, "llm") == {"gpt-stub": 1}
+
+
+def test_a_stream_goes_on_where_a_loop_has_left_it(recorded: Recorded, client: OpenAI) -> None:
+    stream = chat_stream(client)
+    first = next(iter(stream))
+    assert first.choices[0].delta.content == "one"
+    assert len(list(stream)) > 1
+    expect_tokens(the_call(recorded))
 
 
 def test_async_streams(recorded: Recorded, server: ModelServer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 from collections.abc import AsyncIterator, Callable, Iterator
+from copy import copy
 from typing import Any
 
 from .. import _guard
@@ -110,12 +111,31 @@ def watched(invocation: Invocation, stream: Any, note: Note) -> bool:
     """Watch what is a stream of the OpenAI or Anthropic client, which are made alike. False: it is none."""
     iterator = getattr(stream, "_iterator", None)
     if hasattr(iterator, "__anext__"):
-        stream._iterator = WatchedAsyncIterator(invocation, iterator, note)
+        stream._iterator = WatchedAsyncIterator(invocation, _on_a_copy(stream, iterator), note)
     elif hasattr(iterator, "__next__"):
-        stream._iterator = WatchedIterator(invocation, iterator, note)
+        stream._iterator = WatchedIterator(invocation, _on_a_copy(stream, iterator), note)
     else:
         return False
     return True
+
+
+def _on_a_copy(stream: Any, iterator: Any) -> Any:
+    """The same iterator, made anew on a copy of the stream, as Anthropic's client makes it from version 2 on: one that
+    refers to the stream keeps what the reader forgot, and its span, until the garbage collector finds the circle."""
+    frame = getattr(iterator, "gi_frame", None) or getattr(iterator, "ag_frame", None)
+    make = getattr(type(stream), "__stream__", None)
+    if frame is None or frame.f_code is not getattr(make, "__code__", None) or frame.f_locals.get("self") is not stream:
+        return iterator
+    twin = copy(stream)
+    del twin._iterator
+    return twin.__stream__()
+
+
+def iterated(wrapped: Callable[..., Any], stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A wrapper for the `__aiter__` of such a stream. Its own would be an async generator around the iterator, which
+    the event loop closes some time after the reader has left it."""
+    iterator = vars(stream).get("_iterator")
+    return iterator if isinstance(iterator, WatchedAsyncIterator) else wrapped(*args, **kwargs)
 
 
 def closed(wrapped: Callable[..., Any], stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -63,7 +63,7 @@ class Run:
 
 
 _run: ContextVar[Run | None] = ContextVar("otel_agentperf_llama_index_run", default=None)
-_engine: ContextVar[Invocation | None] = ContextVar("otel_agentperf_llama_index_engine", default=None)
+_answering: ContextVar[Invocation | None] = ContextVar("otel_agentperf_llama_index_answering", default=None)
 """the chat engine whose answer is read, by a thread or a task that it starts"""
 _call_id: ContextVar[str | None] = ContextVar("otel_agentperf_llama_index_call_id", default=None)
 
@@ -144,7 +144,7 @@ def _open(name: str, instance: Any, arguments: dict[str, Any]) -> _Opened | None
     if role in ("agent", "team", "workflow"):
         return _workflow(role, instance, arguments)
     if role == "reading":
-        engine = _engine.get()
+        engine = _answering.get()
         if engine is not None:
             engine._cpu_ns = -1  # it ends on a thread, or between tasks, that are others'
         opened = _Opened(engine, None)
@@ -156,7 +156,7 @@ def _open(name: str, instance: Any, arguments: dict[str, Any]) -> _Opened | None
         return None
     opened = _Opened(invocation, invocation.context)
     if role == "engine":
-        opened.set(_engine, invocation)
+        opened.set(_answering, invocation)
     return opened
 
 

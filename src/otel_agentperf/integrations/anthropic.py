@@ -17,7 +17,7 @@ from ..capture.callables import Description
 from ..capture.invocation import Invocation
 from ..capture.patching import Patches
 from ..capture.usage import Usage, get
-from ._client_streams import closed, watched
+from ._client_streams import closed, iterated, watched
 from ._foreign_spans import Completed, current_span, reaches_us
 from ._openai_attempts import end_attempts, patch_attempts
 from ._spans import named_error
@@ -46,6 +46,7 @@ def patch(patches: Patches) -> None:
         patches.trace(_CLIENT, f"{client}.post", _message, _answered)
     for stream in ("Stream.close", "AsyncStream.close"):
         patches.wrap("anthropic._streaming", stream, closed)
+    patches.wrap("anthropic._streaming", "AsyncStream.__aiter__", iterated)
     for module, name, wrapper in ((_CLIENT, "finish_api_call_span", _finishing), (_RUNNER, "tool_use_span", _tool)):
         found = _import(module)
         if hasattr(found, name):

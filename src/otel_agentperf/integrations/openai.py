@@ -14,7 +14,7 @@ from ..capture.invocation import Invocation
 from ..capture.patching import Patches, when_imported
 from ..capture.usage import get
 from ..model import Kind
-from ._client_streams import closed, watched
+from ._client_streams import closed, iterated, watched
 from ._openai_answers import said, tell
 from ._openai_attempts import patch_attempts
 from ._spans import named_error
@@ -60,6 +60,7 @@ def patch(patches: Patches) -> None:
         when_imported((module,), partial(_patch_resource, patches, module))
     for path in ("Stream.close", "AsyncStream.close"):
         patches.wrap("openai._streaming", path, closed)
+    patches.wrap("openai._streaming", "AsyncStream.__aiter__", iterated)
     patch_attempts(patches, "openai._base_client")
 
 
