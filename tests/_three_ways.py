@@ -113,11 +113,11 @@ def three_ways(
     command = [_BIN / "agentperf", "run", "--format", "json", "--output", report, path]
     run = _run(command, folder, env)
     with receiving() as received:
-        told = {
+        exporting = {
             "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_ENDPOINT": received.url,
         }  # fmt: skip
-        exported = _run([_BIN / "opentelemetry-instrument", sys.executable, path], folder, {**env, **told})
+        exported = _run([_BIN / "opentelemetry-instrument", sys.executable, path], folder, {**env, **exporting})
     traces = folder / "traces"
     traces.mkdir(exist_ok=True)
     for number, (where, body) in enumerate(received.requests):
@@ -129,7 +129,9 @@ def three_ways(
         assert _without(noise, done.stdout) == _without(noise, plain.stdout), done.args
     for done in (run, exported):
         ours = [
-            line for line in map(_told, done.stderr.splitlines()) if _OURS.search(line) and line not in plain.stderr
+            line
+            for line in map(_without_place, done.stderr.splitlines())
+            if _OURS.search(line) and line not in plain.stderr
         ]
         assert not ours, done.stderr
     first, second = Told(json.loads(report.read_text()), run.stderr), Told(json.loads(read.stdout), exported.stderr)
@@ -144,7 +146,7 @@ def _run(command: list[Any], folder: Path, env: Mapping[str, str]) -> subprocess
     )  # fmt: skip
 
 
-def _told(line: str) -> str:
+def _without_place(line: str) -> str:
     """Without the place in the source that happened to be at work when a warning came."""
     return re.sub(r"^\S+:\d+: ", "", line)
 

@@ -9,12 +9,16 @@ from functools import partial
 from typing import Any
 
 from opentelemetry import context as context_api
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, get_current_span
 
 from .. import _guard
+from .. import _semconv as names
 from ..capture.invocation import Invocation
-from ..capture.tracing import SCOPE
+from ..capture.tracing import SCOPE, state
 from ..model import Kind
+
+_DEEPEST = 4
+"""proxies of proxies: the API's tracer, a vendor's, the SDK's"""
 
 
 class Completion(Invocation):
@@ -42,6 +46,49 @@ def completion(kind: Kind, span: Span, arguments: Any = None) -> Completion | No
     if arguments is not None:
         completed.arguments(arguments)
     return completed
+
+
+def reaches_us(source: Any) -> bool:
+    """Do spans of this tracer, or does this span, go where ours go? One that nobody configured goes nowhere; a
+    provider of the user's own may have no processor of ours."""
+    return _processor(source) is _processor(state.tracer)
+
+
+def goes_nowhere(tracer: Any) -> bool:
+    """Has nobody given it a provider?"""
+    return _processor(tracer) is None
+
+
+def goes_elsewhere(tracer: Any) -> bool:
+    """Do its spans go somewhere, but not where ours go?"""
+    processor = _processor(tracer)
+    return processor is not None and processor is not _processor(state.tracer)
+
+
+def current_span(scope: str, operation: str) -> Span | None:
+    """The current span, where it is one of that instrumentation for that operation, and reaches us."""
+    span = get_current_span()
+    if not span.is_recording() or getattr(_scope(span), "name", None) != scope:
+        return None
+    attributes = getattr(span, "attributes", None) or {}
+    return span if attributes.get(names.GEN_AI_OPERATION_NAME) == operation and reaches_us(span) else None
+
+
+def _scope(span: Any) -> Any:
+    return getattr(span, "instrumentation_scope", None) or getattr(span, "_instrumentation_scope", None)
+
+
+def _processor(source: Any) -> Any:
+    """What the spans go through at last, looked for behind proxies; None where there is none."""
+    for _ in range(_DEEPEST):
+        found = getattr(source, "span_processor", None) or getattr(source, "_span_processor", None)
+        if found is not None:
+            return found
+        inner = (getattr(source, name, None) for name in ("_tracer", "tracer", "span"))
+        source = next((one for one in inner if one is not None), None)
+        if source is None:
+            return None
+    return None
 
 
 def end_at(span: Any, moment_ns: int) -> None:

@@ -19,7 +19,7 @@ from ..capture.callables import like
 from ..capture.invocation import Invocation, attach, detach, start
 from ..capture.patching import Patches
 from ..capture.usage import get
-from ._foreign_spans import goes_elsewhere
+from ._native_spans import goes_elsewhere
 from ._subclasses import patch_all_below
 
 _RUN = context_api.create_key("agentperf-semantic-kernel-orchestration")

@@ -25,7 +25,7 @@ from ..capture.patching import Patches, when_imported
 from ..capture.streams import drive_coroutine, stop_inner
 from ..capture.tracing import state
 from ..capture.usage import get
-from ._foreign_spans import Completed, current_span, goes_nowhere, reaches_us
+from ._native_spans import Completion, current_span, goes_nowhere, reaches_us
 from ._response_streams import watch_stream
 from ._subclasses import patch_all_below
 
@@ -190,7 +190,7 @@ def _end_stream_span(reference: weakref.ref[Any], end: Callable[..., None], end_
         stream = inner()
         if stream is not None:
             stream.end(end_time)
-    stop_inner(Completed("llm", span))
+    stop_inner(Completion("llm", span))
     end(span, end_time)
     for name in _WRITES:
         setattr(span, name, _written_too_late)
@@ -296,7 +296,7 @@ def _ask(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs
         description = _model(client, kwargs)
         span = current_span(_SCOPE, names.CHAT)
     if span is not None:
-        Completed("llm", span).arguments(description[3] if description else None)
+        Completion("llm", span).arguments(description[3] if description else None)
     if span is not None or description is None:
         return wrapped(*args, **kwargs)
     return _traced(partial(start, *description), wrapped, args, kwargs, _answered)
@@ -349,6 +349,6 @@ def _begin_tool(kind: Any, name: str, attributes: Any, arguments: Any) -> Invoca
     span = current_span(_SCOPE, names.EXECUTE_TOOL)
     if span is None:
         return start(kind, name, attributes, arguments)
-    invocation = Completed("tool", span)
+    invocation = Completion("tool", span)
     invocation.arguments(arguments)
     return invocation

@@ -18,7 +18,7 @@ from ..capture.invocation import Invocation
 from ..capture.patching import Patches
 from ..capture.usage import Usage, get
 from ._client_streams import closed, iterated, watched
-from ._foreign_spans import Completed, current_span, reaches_us
+from ._native_spans import Completion, current_span, reaches_us
 from ._openai_attempts import end_attempts, patch_attempts
 from ._spans import named_error
 
@@ -163,7 +163,7 @@ def _finishing(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...]
         _, span, result = args
         if get(get(result, "options"), "span_name") == "anthropic.messages.create" and reaches_us(span):
             end_attempts(get(result, "error"))
-            _complete(Completed("llm", span), result)
+            _complete(Completion("llm", span), result)
     return wrapped(*args, **kwargs)
 
 
@@ -188,7 +188,7 @@ def _running(manager: Any, given: Any) -> Generator[Any]:
         if span is None:
             yield run
             return
-        invocation = Completed("tool", span)
+        invocation = Completion("tool", span)
         invocation.arguments(given)
         try:
             yield run

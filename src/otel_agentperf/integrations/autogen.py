@@ -28,7 +28,7 @@ from ..capture.patching import Patches, when_imported
 from ..capture.streams import drive_async_generator, drive_coroutine
 from ..capture.tracing import SUPPRESSED, state
 from ..capture.usage import get
-from ._foreign_spans import goes_elsewhere
+from ._native_spans import goes_elsewhere
 from ._spans import atapped, mark_failed, own_attributes
 from ._subclasses import PatchMethod, patch_all_below
 

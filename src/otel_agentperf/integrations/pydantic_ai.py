@@ -26,7 +26,7 @@ from ..capture.callables import Description
 from ..capture.invocation import Invocation, attach, detach, start
 from ..capture.patching import Patches
 from ..capture.usage import Usage, get
-from ._foreign_spans import Completed, current_span, reaches_us
+from ._native_spans import Completion, current_span, reaches_us
 from ._spans import own_attributes
 from ._subclasses import patch_all_below
 
@@ -183,7 +183,7 @@ class _ToolCall(Invocation):
             super().fail(_own_error(error))
 
 
-class _CompletedToolCall(Completed):
+class _CompletedToolCall(Completion):
     """The same on the framework's span."""
 
     __slots__ = ()
@@ -272,7 +272,7 @@ def _begin_model(*description: Any) -> Invocation | None:
     if span is None or _completed.get() == span.get_span_context().span_id:
         return start(*description)
     _completed.set(span.get_span_context().span_id)
-    invocation = Completed("llm", span)
+    invocation = Completion("llm", span)
     invocation.arguments(description[3])
     return invocation
 
@@ -296,7 +296,7 @@ def _record_usage(invocation: Invocation, told: Any) -> None:
     """The framework says 0 where the model did not say. Its own span has its own numbers."""
     fields = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     tokens = Usage(*(value if isinstance(value := get(told, field), int) else None for field in fields))
-    if not isinstance(invocation, Completed) and (tokens.input_tokens or tokens.output_tokens):
+    if not isinstance(invocation, Completion) and (tokens.input_tokens or tokens.output_tokens):
         read, written = tokens.cache_read_tokens or None, tokens.cache_write_tokens or None
         invocation.usage(tokens.input_tokens, tokens.output_tokens, read, written)
 
@@ -367,5 +367,5 @@ def _tell_stream(invocation: Invocation, response: Any, began: float) -> None:
     told = get(response, "usage")
     _record_usage(invocation, told() if callable(told) else told)
     first = get(response, "time_to_first_chunk")
-    if not isinstance(invocation, Completed) and first is not None:
+    if not isinstance(invocation, Completion) and first is not None:
         invocation.set(names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, first(began))

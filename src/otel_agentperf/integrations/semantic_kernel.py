@@ -27,7 +27,7 @@ from ..capture.patching import Patches, when_imported
 from ..capture.streams import drive_async_generator
 from ..capture.tracing import SUPPRESSED, state
 from ..capture.usage import get, usage
-from ._foreign_spans import goes_elsewhere
+from ._native_spans import goes_elsewhere
 from ._semantic_kernel_orchestrations import patch_orchestrations, patch_runtime
 from ._spans import atapped
 from ._subclasses import patch_all_below
