@@ -5,7 +5,6 @@ The tests of an integration whose library is not installed here are left out and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,18 +24,26 @@ from otel_agentperf.processor import off_report
 _HERE = Path(__file__).parent
 
 
-def _is_here(integration: str) -> bool:
-    """By its distribution: a namespace package such as `google` may be here without it."""
-    module = discover("integrations").get(integration)
-    return module is None or not module.DISTRIBUTION or installed(module.DISTRIBUTION) is not None
+def _absent(path: Path) -> str | None:
+    """The integration that a file tests, where its library is not here: `test_mcp_frameworks.py` is of `mcp`.
+
+    By its distribution: a namespace package such as `google` may be here without it.
+    """
+    subject = path.stem.removeprefix("test_")
+    names = [name for name in discover("integrations") if subject == name or subject.startswith(f"{name}_")]
+    if not names:
+        return None
+    name = max(names, key=len)
+    distribution = discover("integrations")[name].DISTRIBUTION
+    return name if distribution and installed(distribution) is None else None
 
 
-_files = {path.name: re.sub("^test_|[.]py$", "", path.name) for path in _HERE.glob("test_*.py")}
-collect_ignore = [name for name, integration in _files.items() if not _is_here(integration)]
+_left_out = {path.name: name for path in _HERE.glob("test_*.py") if (name := _absent(path))}
+collect_ignore = list(_left_out)
 
 
 def pytest_report_header() -> str | None:
-    absent = ", ".join(sorted(_files[name] for name in collect_ignore))
+    absent = ", ".join(sorted(set(_left_out.values())))
     return f"not installed here, see noxfile.py: {absent}" if absent else None
 
 
