@@ -20,7 +20,7 @@ def main() -> None:
     agentperf report traces.jsonl             the same for recorded traces
     agentperf report http://localhost:16686   the same for traces in Jaeger
     agentperf diff before.jsonl after.jsonl   what got slower, dearer or worse
-    agentperf doctor                          what is traced here, and what is in the way
+    agentperf doctor                          what is traced here, and by whom
 
     A report shows where the time of each agent run went and its bottlenecks, worst first. For programs, add
     --format json.
