@@ -183,16 +183,10 @@ class _ToolCall(Invocation):
             super().fail(_own_error(error))
 
 
-class _CompletedToolCall(Completion):
+class _CompletedToolCall(_ToolCall, Completion):
     """The same on the framework's span."""
 
     __slots__ = ()
-
-    def fail(self, error: BaseException) -> None:
-        if type(error).__name__ in _CONTROL_FLOW:
-            self.stop()
-        else:
-            super().fail(_own_error(error))
 
 
 def _own_error(error: BaseException) -> BaseException:
