@@ -511,10 +511,11 @@ def test_a_failed_run(recorded: Recording, tracer: Tracer, reports: list[Report]
 def test_live_and_offline_agree(recorded: Recording, tracer: Tracer, reports: list[Report]) -> None:
     from otel_agentperf import analyze
     from otel_agentperf.analysis.runs import find_runs
-    from otel_agentperf.processor import _ended
+    from otel_agentperf.ended import ended
+    from otel_agentperf.reporting import Reporter
 
     genai_run(recorded)
-    (offline,) = [analyze(run) for run in find_runs(_ended(span).classified() for span in recorded.spans)]
+    (offline,) = [analyze(run) for run in find_runs(Reporter.classified(ended(span)) for span in recorded.spans)]
     (live,) = reports
     assert offline.score == pytest.approx(live.score)
     assert offline.score_parts == live.score_parts
@@ -593,14 +594,15 @@ def test_a_listener_may_trace_itself(recorded: Recording, reports: list[Report])
 def test_an_error_of_ours_never_reaches_the_program(
     recorded: Recording, swallow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from otel_agentperf import processor
-
     def broken(*args: Any) -> Any:
         raise RuntimeError
 
-    for place in ("looks_like_agent", "classify", "find_runs", "analyze", "enrich"):
+    for place in (
+        "processor.looks_like_agent",
+        *(f"reporting.{name}" for name in ("classify", "find_runs", "analyze", "enrich")),
+    ):
         with monkeypatch.context() as patched:
-            patched.setattr(processor, place, broken)
+            patched.setattr(f"otel_agentperf.{place}", broken)
             assert own_run(recorded)
             assert genai_run(recorded)
     assert len([name for name in recorded.names if name == "invoke_agent planner"]) == 5

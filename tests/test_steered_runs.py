@@ -12,8 +12,10 @@ from _recording import Recording, attributes, recording
 from otel_agentperf import AgentPerfSpanProcessor, _config, analyze, on_report
 from otel_agentperf._config import Config
 from otel_agentperf.analysis.runs import find_runs
+from otel_agentperf.ended import ended
 from otel_agentperf.model import Report
-from otel_agentperf.processor import _ended, off_report
+from otel_agentperf.processor import off_report
+from otel_agentperf.reporting import Reporter
 
 START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -63,7 +65,7 @@ def one_run(recorded: Recording, search_s: float) -> None:
 
 
 def offline(recorded: Recording, config: Config) -> list[Report]:
-    runs = find_runs([_ended(span).classified() for span in recorded.spans], config.threshold_map())
+    runs = find_runs([Reporter.classified(ended(span)) for span in recorded.spans], config.threshold_map())
     return [analyze(run, config) for run in runs]
 
 

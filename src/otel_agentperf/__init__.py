@@ -5,13 +5,15 @@ The names are imported when they are first used, so that `import otel_agentperf`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy
 
 if TYPE_CHECKING:
     from .analysis.analyze import analyze
     from .capture.decorators import agent, cached, llm, retrieval, tool
-    from .instrumentor import instrument, uninstrument
     from .processor import AgentPerfSpanProcessor, on_report
+    from .wiring import instrument, uninstrument
 
 __all__ = [
     "AgentPerfSpanProcessor",
@@ -26,22 +28,12 @@ __all__ = [
     "uninstrument",
 ]
 
-_HOMES = {
-    **dict.fromkeys(("agent", "cached", "llm", "retrieval", "tool"), "capture.decorators"),
-    **dict.fromkeys(("instrument", "uninstrument"), "instrumentor"),
-    **dict.fromkeys(("AgentPerfSpanProcessor", "on_report"), "processor"),
-    "analyze": "analysis.analyze",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "analysis.analyze": ("analyze",),
+        "capture.decorators": ("agent", "cached", "llm", "retrieval", "tool"),
+        "processor": ("AgentPerfSpanProcessor", "on_report"),
+        "wiring": ("instrument", "uninstrument"),
+    },
+)

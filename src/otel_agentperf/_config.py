@@ -12,16 +12,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from . import _entries
 from ._entries import Budget, ModelPrice, Suppression
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 T = TypeVar("T")
 _logger = logging.getLogger("otel_agentperf")
@@ -121,13 +115,13 @@ SETTINGS = tuple(setting.name for setting in fields(Config) if setting.name != "
 _LISTS = ("budgets", "prices", "suppress")
 
 
-def load(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Config:
+def load(environ: Mapping[str, str] | None = None, directory: str | os.PathLike[str] = "") -> Config:
     """The configuration from pyproject.toml and agentperf.toml (or the file that `OTEL_AGENTPERF_CONFIG` names) in
     the working directory, and from the environment. The later one wins."""
     environ = os.environ if environ is None else environ
     config = Config()
-    for path, given in _from_files(environ, directory or Path()):
-        config = _checked(config, given, path.name)
+    for path, given in _from_files(environ, os.fspath(directory)):
+        config = _checked(config, given, os.path.basename(path))
     config = _checked(config, _from_environ(environ), "")
     for setting in _LISTS:
         for fault in _entries.faults(setting, getattr(config, setting)):
@@ -155,27 +149,37 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     return given
 
 
-def _from_files(environ: Mapping[str, str], directory: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _from_files(environ: Mapping[str, str], directory: str) -> list[tuple[str, dict[str, Any]]]:
     told = environ.get(_PREFIX + "CONFIG", "").strip()
-    paths = [directory / "pyproject.toml", Path(told) if told else directory / "agentperf.toml"]
-    return [(path, _from_toml(path)) for path in paths if path.is_file() or str(path) == told]
+    paths = [os.path.join(directory, "pyproject.toml"), told or os.path.join(directory, "agentperf.toml")]
+    return [(path, _from_toml(path)) for path in paths if os.path.isfile(path) or path == told]
 
 
-def _from_toml(path: Path) -> dict[str, Any]:
+def _from_toml(path: str) -> dict[str, Any]:
     """The settings of a file: all of agentperf.toml, our table of pyproject.toml."""
+    projects = os.path.basename(path) == "pyproject.toml"
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
         # A project's file that does not speak of us is none of our business, nor are its faults.
-        ours = path.name != "pyproject.toml" or "agentperf" in text
-        given: dict[str, Any] = tomllib.loads(text) if ours else {}
+        given: dict[str, Any] = _toml(text) if not projects or "agentperf" in text else {}
     except (OSError, ValueError) as error:
         _warn(f"cannot read {path}: {error}; it is ignored")
         return {}
-    if path.name != "pyproject.toml":
+    if not projects:
         return given
     tools = given.get("tool")
     tables = [tools.get(name) for name in ("agentperf", "otel-agentperf")] if isinstance(tools, dict) else []
     return {name: value for table in tables if isinstance(table, dict) for name, value in table.items()}
+
+
+def _toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    table: dict[str, Any] = tomllib.loads(text)
+    return table
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

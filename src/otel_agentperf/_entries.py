@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import inf
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 E = TypeVar("E")
 Scope = Literal["run", "agent", "tool"]
@@ -21,8 +20,7 @@ _SELECTOR = re.compile(r"(?P<kind>[\w*]*)(:(?P<operation>.+?))?(@(?P<agent>.+))?
 _NUMBER_AT_END = re.compile(r"=\s*[-+\d./eE]+\s*$")
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """The most that a run, an agent or a tool may take."""
 
     scope: Scope
@@ -38,8 +36,7 @@ class Budget:
         return ".".join(filter(None, (self.scope, self.name, self.metric)))
 
 
-@dataclass(frozen=True, slots=True)
-class ModelPrice:
+class ModelPrice(NamedTuple):
     """USD per million tokens."""
 
     model: str
@@ -50,8 +47,7 @@ class ModelPrice:
     """of input tokens read from the provider's cache; None: they cost what other input does"""
 
 
-@dataclass(frozen=True, slots=True)
-class Suppression:
+class Suppression(NamedTuple):
     """Findings that the user knows of: those that match all that is given. `*` stands for any characters."""
 
     name: str = ""
@@ -217,7 +213,7 @@ def _suppression(entry: str) -> Suppression:
 
 
 def _suppression_object(given: dict[str, object]) -> Suppression:
-    known = {field.name for field in fields(Suppression)} - {"name"}
+    known = {*Suppression._fields} - {"name"}
     if given.keys() - known or not given.keys() - {"reason"}:
         raise ValueError(f"a suppression has one or more of {', '.join(sorted(known - {'reason'}))}, and a reason")
     return Suppression(**{key: str(value) for key, value in given.items()})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from types import ModuleType
 
 
 def installed(distribution: str) -> str | None:
     """The version of a distribution; None where there is none."""
+    from importlib import metadata  # 10 ms
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics as metrics_api
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -15,8 +15,10 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from . import _guard
 from . import _semconv as names
 from .capture.tracing import SCOPE
-from .model import Report, SpanRecord
 from .run_buffer import RunBuffer
+
+if TYPE_CHECKING:
+    from .model import Report, SpanRecord
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)

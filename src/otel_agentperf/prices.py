@@ -3,23 +3,18 @@ nothing is fetched."""
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from threading import RLock
 from typing import Any
 
 from . import _guard
+from ._fork import loading
 from .analysis.cost import PriceSource, all_input
 from .model import SpanRecord
 
 _NO_PROVIDERS = frozenset({"_other", "langchain", "litellm", "openai_agents", "unknown"})
 """told where a provider should be, by instrumentations that do not know it"""
-_loading = RLock()
-if hasattr(os, "register_at_fork"):
-    # A child forked while another thread imports would wait for that import for ever.
-    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
 
 
 def price_source() -> PriceSource | None:
@@ -57,7 +52,7 @@ def _usd(call: SpanRecord) -> float | None:
 
 @lru_cache(maxsize=1)
 def _library() -> Any:
-    with _loading, _guard.guard("prices.library"):
+    with loading, _guard.guard("prices.library"):
         import genai_prices
 
         return genai_prices

@@ -6,18 +6,16 @@ or `__hash__`, and nothing walks more than a bounded part of them.
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import enum
 import hashlib
 import json
 import os
-import pathlib
 import re
-import uuid
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -28,8 +26,14 @@ _CUT_MARGIN = 1_024
 _MOST_OBJECTS = 4_096
 _SCALARS = frozenset({int, float, bool, type(None)})
 PLAIN = frozenset({str, *_SCALARS})
-_STRINGABLE = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, pathlib.PurePath)
-_SECRETS = re.compile(
+_STRINGABLE = {
+    "datetime": ("date", "time", "timedelta"),
+    "decimal": ("Decimal",),
+    "uuid": ("UUID",),
+    "pathlib": ("PurePath",),
+}
+"""classes by module, whose text is the value; not imported here, which would take 5 ms of every program's start"""
+_SECRETS = (
     r"(?i)\b(?:sk|pk|rk)[-_][\w-]{16,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
     r"|\bxox[abprs]-[\w-]{10,}|\bAIza[\w-]{30,}|\beyJ[\w-]{10,}(?:\.[\w-]*){0,2}|\bbearer\s+[\w.~+/-]{8,}=*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.)*?(?:-----END [A-Z ]*-----|\Z)"
@@ -125,10 +129,15 @@ def content(value: Any, limit: int, redact: re.Pattern[str] | None = None) -> st
     text = str.__getitem__(value, slice(most)) if issubclass(type(value), str) else canonical(value)
     if text is None:
         text = canonical(_beginning(value, most)) or f"<{type(value).__qualname__}>"
-    text = _SECRETS.sub(REDACTED, text[:most])
+    text = _secrets().sub(REDACTED, text[:most])
     if redact is not None:
         text = redact.sub(REDACTED, text)
     return valid(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+@lru_cache(maxsize=1)
+def _secrets() -> re.Pattern[str]:
+    return re.compile(_SECRETS)
 
 
 def attribute(value: Any) -> str | bool | int | float | tuple[str | bool | int | float, ...] | None:
@@ -228,7 +237,7 @@ class _Fields:
         kind = type(value)
         if issubclass(kind, enum.Enum):
             return f"{kind.__qualname__}.{value.name}"
-        if issubclass(kind, _STRINGABLE) and kind.__module__ in ("datetime", "decimal", "uuid", "pathlib"):
+        if _is_stringable(kind):
             return str(value)
         if issubclass(kind, (set, frozenset)):
             return sorted(_encoder(self).encode(item) for item in value)
@@ -240,6 +249,13 @@ class _Fields:
         if not self._by_identity:
             raise TypeError("an object that is not data")
         return f"<{kind.__qualname__} {_identities.number(value)}>"
+
+
+def _is_stringable(kind: type) -> bool:
+    """A class of the standard library itself: what a subclass says may be anything."""
+    name = str(kind.__module__).partition(".")[0]  # pathlib is a package from Python 3.13
+    module = sys.modules.get(name)
+    return name in _STRINGABLE and issubclass(kind, tuple(getattr(module, inner) for inner in _STRINGABLE[name]))
 
 
 def _is_flat(value: dict[Any, Any]) -> bool:

@@ -3,6 +3,7 @@ calls usually take. What they found travels on the run's root."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,26 @@ from opentelemetry.trace import SpanContext
 
 from . import _guard
 from ._config import Config
+from ._fork import loading
 from .capture import counts
-from .capture.loop_monitor import LoopMonitor, running_loop
 from .history import History
-from .model import Report, SpanRecord
 from .resources import Resources
 from .run_buffer import Bucket, RunBuffer
 
 if TYPE_CHECKING:
+    from .capture.loop_monitor import LoopMonitor
     from .capture.profiling import Profiling
+    from .model import Report, SpanRecord
 
 _LATER_NS = 1_000_000_000
 """where resources are not read at all"""
+
+
+def running_loop() -> object:
+    """The event loop that runs on this thread: asyncio's own look-up, where the program has imported that."""
+    asyncio = sys.modules.get("asyncio")
+    look: Callable[[], object] | None = getattr(asyncio, "_get_running_loop", None)
+    return look() if look is not None else None
 
 
 class Sensors:
@@ -32,7 +41,9 @@ class Sensors:
         thresholds = config.threshold_map()
         self._buffer = buffer
         self._resources = Resources(thresholds.get("resource_saturation.cpu", 0.9), config.resource_monitor)
-        self._loops = self._loop_monitor(thresholds) if config.loop_monitor else None
+        self._thresholds = thresholds
+        self._watches_loops = config.loop_monitor
+        self._loops: LoopMonitor | None = None
         self._history = History() if config.history and config.enabled else None
         self._profiling = _profiling(config)
         self.due_ns = 0
@@ -40,17 +51,13 @@ class Sensors:
         self.are_watching: Callable[[], object] = running_loop if self._profiling is None else lambda: True
         """does each span that starts on this thread matter?"""
 
-    def _loop_monitor(self, thresholds: Any) -> LoopMonitor:
-        block_s = [value for name, value in thresholds.items() if name.startswith("blocked_event_loop.block_s")]
-        return LoopMonitor(lambda: len(self._buffer) > 0, min(block_s, default=0.1), self._resources.sample)
-
     def span_started(self, name: str, context: SpanContext, bucket: Bucket, is_agent: bool, now_ns: int) -> None:
         """A span has started in `bucket`, on this thread. Need not be called where a bucket has its mark, nothing is
         due, and nothing watches: that spares most spans a tenth of a microsecond or two."""
         if bucket.mark is None:
             self._bucket_started(bucket, is_agent)
-        if self._loops is not None and running_loop() is not None:
-            self._loops.span_started(context.trace_id, context.span_id)
+        if self._watches_loops and running_loop() is not None:
+            (self._loops or self._loop_monitor()).span_started(context.trace_id, context.span_id)
         if now_ns >= self.due_ns:
             self._resources.sample(now_ns * 1e-9)
             self.due_ns = int(self._resources.due_s * 1e9) if self._resources.due_s > 0 else now_ns + _LATER_NS
@@ -63,6 +70,17 @@ class Sensors:
         # A lone call is no run; reading the clocks for each would cost it a tenth more.
         if is_agent or bucket.size > 1:
             bucket.mark = self._resources.mark()
+
+    def _loop_monitor(self) -> LoopMonitor:
+        """With the first span on an event loop: programs without asyncio do not import it for us."""
+        block_s = [value for name, value in self._thresholds.items() if name.startswith("blocked_event_loop.block_s")]
+        with loading:
+            from .capture.loop_monitor import LoopMonitor
+
+            self._loops = self._loops or LoopMonitor(
+                lambda: len(self._buffer) > 0, min(block_s, default=0.1), self._resources.sample
+            )
+            return self._loops
 
     def _profile(self, profiling: Profiling, name: str, context: SpanContext, bucket: Bucket) -> None:
         """Begin a profile with the root of a bucket that is to have one; sample the thread of every span in it."""

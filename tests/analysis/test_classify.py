@@ -5,7 +5,8 @@ import math
 import pytest
 
 from _traces import TRACE_ID
-from otel_agentperf.analysis.classify import RawSpan, classify, looks_like_agent
+from otel_agentperf.analysis.agents import looks_like_agent
+from otel_agentperf.analysis.classify import RawSpan, classify
 
 
 def record(name="span", side="internal", failed=False, scope="", exception=None, **given):

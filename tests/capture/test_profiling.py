@@ -32,8 +32,10 @@ from otel_agentperf._config import Config, load
 from otel_agentperf.analysis.analyze import analyze
 from otel_agentperf.analysis.runs import find_runs
 from otel_agentperf.capture import profiling
+from otel_agentperf.ended import ended
 from otel_agentperf.model import Report, SpanProfile
-from otel_agentperf.processor import _ended, off_report
+from otel_agentperf.processor import off_report
+from otel_agentperf.reporting import Reporter
 
 
 class Profiled:
@@ -632,7 +634,7 @@ def test_an_offline_analysis_shows_the_same() -> None:
     with profiled() as found, agent("planner"):
         index()
     (live,) = found.reports
-    (offline,) = [analyze(run) for run in find_runs(_ended(span).classified() for span in found.recorded.spans)]
+    (offline,) = [analyze(run) for run in find_runs(Reporter.classified(ended(span)) for span in found.recorded.spans)]
     assert live.root.profile
     assert offline.root.profile == live.root.profile
     assert offline.root.profile_note == live.root.profile_note

@@ -16,8 +16,10 @@ from otel_agentperf import agent as traced_agent
 from otel_agentperf import tool as traced_tool
 from otel_agentperf.analysis.analyze import analyze
 from otel_agentperf.analysis.runs import build_run, find_runs
+from otel_agentperf.ended import ended
 from otel_agentperf.model import AgentRun, Report, Stall
-from otel_agentperf.processor import _ended, off_report
+from otel_agentperf.processor import off_report
+from otel_agentperf.reporting import Reporter
 
 KIND = "blocked_event_loop"
 FRAME = "app/tools.py:42 parse"
@@ -306,7 +308,7 @@ def live(work: Work, blocking: bool) -> tuple[Report, Report]:
                 await work(blocking)
 
             asyncio.run(main())
-            (run,) = find_runs(_ended(span).classified() for span in recorded.spans)
+            (run,) = find_runs(Reporter.classified(ended(span)) for span in recorded.spans)
             assert "asyncio" not in str(attributes(recorded.one("invoke_agent planner")).get("agentperf.stalls"))
     finally:
         off_report(reports.append)

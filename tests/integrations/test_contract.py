@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 import otel_agentperf
 from otel_agentperf import _guard
-from otel_agentperf._discover import discover
+from otel_agentperf._discover import constant, discover
 from otel_agentperf._versions import installed
 from otel_agentperf.capture.patching import Patches
 from otel_agentperf.integrations import COVERABLE
@@ -41,6 +41,7 @@ def test_it_says_what_it_needs(name: str) -> None:
     assert set(module.COVERS) <= set(COVERABLE)
     assert all(limit.endswith(".") for limit in getattr(module, "LIMITS", ()))
     assert callable(module.patch)
+    assert constant("integrations", name, "MODULES") == module.MODULES, "read off its source, on a line of its own"
     assert callable(getattr(module, "unpatch", lambda: None))
     assert (module.__doc__ or "").strip()
     tested = SpecifierSet(module.VERSIONS)

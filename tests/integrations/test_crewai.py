@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ from _crewai_crews import (  # isort: split
 from crewai import LLM, Crew, Process
 from crewai.flow.flow import Flow, start
 from crewai.lite_agent import LiteAgent
+from crewai.mcp import MCPServerStdio
 from crewai.tools import tool
 from crewai.tools.tool_failure import ToolFailure
+from crewai.utilities.string_utils import sanitize_tool_name
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import get_current_span
 
@@ -199,6 +202,28 @@ def test_tools_called_by_the_program_and_async_tools(recorded: Recorded) -> None
     assert first.attributes is not None
     assert second.attributes is not None
     assert first.attributes["agentperf.result.hash"] == second.attributes["agentperf.result.hash"]
+
+
+SERVER = """
+from mcp.server.fastmcp import FastMCP
+server = FastMCP("shop", log_level="ERROR")
+@server.tool()
+def price(thing: str) -> str:
+    return f"{thing}: 3"
+server.run()
+"""
+
+
+@pytest.mark.parametrize("functions", [True, False])
+def test_a_tool_over_mcp_has_no_command_line_in_its_name(recorded: Recorded, functions: bool, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SERVER)
+    shop = MCPServerStdio(command=sys.executable, args=[str(tmp_path / "shop.py"), "--key=secret"])
+    asked = sanitize_tool_name("_".join((shop.command, *shop.args, "price")))
+    ask = function if functions else act
+    crew(agent(ask(asked, thing="tea"), FINAL, functions=functions, mcps=[shop])).kickoff()
+    assert counted(recorded.report, "tool") == {"price": 1}
+    assert recorded.report.errors("tool") == 0
+    assert not [span.name for span in recorded.spans if "secret" in span.to_json()]
 
 
 @pytest.mark.parametrize("run", [kickoff, akickoff])

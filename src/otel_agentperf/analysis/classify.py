@@ -7,11 +7,12 @@ are those seen in real traces of the frameworks that docs/frameworks.md lists.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import _semconv as names
 from ..model import Kind, SpanRecord, Tokens
 from . import content, prompts, refusals, templates
+from .agents import AGENT_OPERATIONS, Attributes, is_chain, is_log
 from .measurements import (
     cache_counts,
     cache_lookup,
@@ -29,8 +30,6 @@ from .measurements import (
     text,
     tokens,
 )
-
-Attributes = Mapping[str, Any]
 
 
 class RawSpan(NamedTuple):
@@ -58,10 +57,7 @@ class RawSpan(NamedTuple):
 
 
 _OPERATIONS: dict[str, Kind] = {
-    names.INVOKE_AGENT: "agent",
-    names.INVOKE_WORKFLOW: "workflow",
-    "invoke_swarm": "workflow",  # Strands
-    "invoke_graph": "workflow",
+    **AGENT_OPERATIONS,
     names.EXECUTE_TOOL: "tool",
     names.CHAT: "llm",
     names.TEXT_COMPLETION: "llm",
@@ -130,8 +126,6 @@ _PREFIXES: dict[Kind, tuple[str, ...]] = {
     "retrieval": ("retrieval ",),
     "mcp": ("MCP send tools/call ", "tools/call ", "MCP send "),
 }
-_AGENT_NAMES = (f"{names.INVOKE_AGENT} ", f"{names.INVOKE_WORKFLOW} ", "invoke_swarm", "invoke_graph",
-                "OpenAI Agents trace: {name}", "Agent run: {name!r}")  # fmt: skip
 
 _ADK = dict.fromkeys(("(merged", "transfer_to_agent", "set_model_response", "finish_task"), "gcp.vertex.agent")
 _PSEUDO_TOOLS = _ADK | {
@@ -185,7 +179,7 @@ def classify(raw: RawSpan) -> SpanRecord:
         depends_on=strings(attributes.get(names.DEPENDS_ON)),
         asked=names.GEN_AI_TOOL_CALL_ID in attributes,
         asks=content.asks(attributes) if kind == "llm" else None,
-        chain=kind == "other" and _is_chain(attributes),
+        chain=kind == "other" and is_chain(attributes),
         cpu_ns=nanoseconds(attributes.get(names.CPU_TIME)),
         first_chunk_s=first_chunk_s(attributes) if kind == "llm" else None,
         tokens=tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else Tokens(),
@@ -206,33 +200,6 @@ def classify(raw: RawSpan) -> SpanRecord:
         refused=refused,
         retry_after_s=retry_after_s,
     )
-
-
-def looks_like_agent(name: str, attributes: Attributes) -> bool:
-    """A cheap look at a span that has just started: is it an agent, a workflow, or a chain (which is a workflow
-    where nothing of the kind is above it)?"""
-    if not attributes:
-        return name.startswith(_AGENT_NAMES)
-    operation = attributes.get(names.GEN_AI_OPERATION_NAME)
-    if operation is not None:
-        return _OPERATIONS.get(operation) in ("agent", "workflow")
-    return (
-        attributes.get("openinference.span.kind") == "AGENT"
-        or attributes.get("traceloop.span.kind") in ("agent", "workflow")
-        or _is_chain(attributes)
-        or name.startswith(_AGENT_NAMES)
-    )
-
-
-def is_log(attributes: Attributes) -> bool:
-    """Logfire's messages are spans without a duration."""
-    return attributes.get("logfire.span_type") == "log"
-
-
-def _is_chain(attributes: Attributes) -> bool:
-    """OpenInference's and LangSmith's word for an agent, a graph, a node of it, or a pipeline alike."""
-    chain = attributes.get("openinference.span.kind") == "CHAIN" or attributes.get("langsmith.span.kind") == "chain"
-    return chain and names.GEN_AI_OPERATION_NAME not in attributes
 
 
 def _kind(raw: RawSpan) -> Kind:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from .. import _guard
-from ..model import CacheCounts
 
-Source = Callable[[], Iterable[CacheCounts]]
+if TYPE_CHECKING:
+    from ..model import CacheCounts
+
+Source = Callable[[], Iterable["CacheCounts"]]
 """what the caches of one integration did since the source was last asked"""
 
 _sources: list[Source] = []
@@ -42,6 +45,8 @@ def drain() -> tuple[CacheCounts, ...]:
 
 def _sum(first: CacheCounts, second: CacheCounts) -> CacheCounts:
     """Two caches of one name: their look-ups together, their costs averaged."""
+    from ..model import CacheCounts  # where a run has ended, and the model is loaded anyway
+
     misses = (first.lookups - first.hits, second.lookups - second.hits)
     return CacheCounts(
         first.name,

@@ -6,7 +6,7 @@ attributes that are known only at the end are set at once.
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -252,7 +252,8 @@ def _content(value: Any) -> str:
 
 def error_type(error: BaseException) -> str:
     """The exception's class name; cancellation is a type of its own."""
-    if isinstance(error, asyncio.CancelledError):
+    asyncio = sys.modules.get("asyncio.exceptions")  # nothing is cancelled before the program imports it
+    if asyncio is not None and isinstance(error, asyncio.CancelledError):
         return "CancelledError"
     kind = type(error)
     own = kind.__module__ in ("builtins", "__main__")

@@ -6,14 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
-
-import wrapt
+from typing import TYPE_CHECKING, Any
 
 from .. import _guard
-from .callables import Begin, Describe, TracedCallable, traced
-from .invocation import start
-from .streams import Ended
+
+if TYPE_CHECKING:
+    from .callables import Begin, Describe
+    from .streams import Ended
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 """wrapt's: (wrapped, instance, args, kwargs) → result"""
@@ -27,17 +26,27 @@ class Patches:
         self.active = True
 
     def trace(
-        self, module: str | type, path: str, describe: Describe, on_result: Ended | None = None, begin: Begin = start
+        self,
+        module: str | type,
+        path: str,
+        describe: Describe,
+        on_result: Ended | None = None,
+        begin: Begin | None = None,
     ) -> None:
         """Give each call of `module:path` that `describe` recognises a span; `module` may also be a class of which
         only the object is at hand. Raises what a missing name raises."""
+        from .callables import traced  # not before something is wrapped: `wrapt` takes 30 ms
+        from .invocation import start
+
         holder, name, original = self._find(module, path)
-        self.replace(holder, name, traced(original, self._while_active(describe), on_result, begin))
+        self.replace(holder, name, traced(original, self._while_active(describe), on_result, begin or start))
 
     def wrap(self, module: str | type, path: str, wrapper: Wrapper) -> None:
         """Put a plain wrapt wrapper around `module:path`."""
+        from .callables import TracedCallable
+
         holder, name, original = self._find(module, path)
-        self.replace(holder, name, _SwitchableWrapper(original, wrapper, enabled=lambda: self.active))
+        self.replace(holder, name, TracedCallable(original, wrapper, enabled=lambda: self.active))
 
     def change(self, module: str | type, path: str, make: Callable[[Any], Any]) -> None:
         """Put what `make` makes of the original in place of `module:path`: a closure, where a proxy costs too much."""
@@ -78,12 +87,8 @@ class Patches:
         return lambda instance, args, kwargs: describe(instance, args, kwargs) if self.active else None
 
 
-class _SwitchableWrapper(TracedCallable):
-    """A plain wrapper with the proxy's pickling and copying."""
-
-
 _waiting: dict[str, list[Callable[[], None]]] = {}
-"""actions by the module they wait for; a hook of `wrapt` cannot be taken back, so each module has one at most"""
+"""actions by the module they wait for"""
 
 
 def when_imported(modules: Sequence[str], action: Callable[[], None]) -> None:
@@ -93,19 +98,18 @@ def when_imported(modules: Sequence[str], action: Callable[[], None]) -> None:
         action()
         return
     first = missing[0]
-    if first not in _waiting:
-        _waiting[first] = []
-        if first in sys.modules:
-            _watch(sys.modules[first])
-        else:
-            wrapt.register_post_import_hook(_imported, first)
-    _waiting[first].append(lambda: when_imported(missing[1:], action))
+    _waiting.setdefault(first, []).append(lambda: when_imported(missing[1:], action))
+    if first in sys.modules:
+        _watch(sys.modules[first].__spec__)
+    elif _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)
 
 
 def forget_waiting() -> None:
     """Drop all actions that still wait for an import."""
-    for actions in _waiting.values():
-        actions.clear()
+    _waiting.clear()
+    if _finder in sys.meta_path:
+        sys.meta_path.remove(_finder)
 
 
 def _is_imported(name: str) -> bool:
@@ -113,9 +117,37 @@ def _is_imported(name: str) -> bool:
     return module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False)
 
 
+class _Finder:
+    """Stands before the import system's other finders while something waits, and has the module found by those: the
+    spec that they give is the module's own, only watched. `wrapt` has such a hook, too, but its import takes 30 ms
+    of the start of programs that have nothing to wrap."""
+
+    def __init__(self) -> None:
+        self._searching: set[str] = set()
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        # Another finder of this kind may ask us in turn.
+        if name not in _waiting or name in self._searching:
+            return None
+        self._searching.add(name)
+        try:
+            for finder in list(sys.meta_path):
+                find = getattr(finder, "find_spec", None) if finder is not self else None
+                spec: ModuleSpec | None = find(name, path, target) if find is not None else None
+                if spec is not None:
+                    _watch(spec)
+                    return spec
+            return None
+        finally:
+            self._searching.discard(name)
+
+
+_finder = _Finder()
+
+
 class _WatchedSpec(ModuleSpec):
-    """The spec of a module whose import is under way: a hook of `wrapt` would come too early or never, but the last
-    thing the import system does is to note here that it is done."""
+    """The spec of a module that is waited for: the last thing the import system does is to note here that the import
+    is done."""
 
     @property
     def _initializing(self) -> bool:
@@ -126,19 +158,20 @@ class _WatchedSpec(ModuleSpec):
         vars(self)["_initializing"] = value
         if not value:
             self.__class__ = ModuleSpec  # type: ignore[assignment]
-            module = sys.modules.get(self.name)
-            if module is not None:
-                _imported(module)
+            if self.name in sys.modules:
+                _imported(self.name)
 
 
-def _watch(module: ModuleType) -> None:
-    spec = module.__spec__
+_WatchedSpec.__name__ = _WatchedSpec.__qualname__ = ModuleSpec.__name__  # in its repr, for who asks for the spec
+
+
+def _watch(spec: ModuleSpec | None) -> None:
     if type(spec) is ModuleSpec:
         spec.__class__ = _WatchedSpec
 
 
-def _imported(module: ModuleType) -> None:
-    actions = _waiting.get(module.__name__, [])
+def _imported(name: str) -> None:
+    actions = _waiting.pop(name, [])
     while actions:
-        with _guard.guard(f"import hook {module.__name__}"):
+        with _guard.guard(f"import hook {name}"):
             actions.pop(0)()

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 from opentelemetry import context as context_api
 
 from .patching import Patches
 
+MODULES = ("concurrent.futures.thread",)
+
 
 def patch(patches: Patches) -> None:
     """Carry the current context over `ThreadPoolExecutor.submit` (and so `loop.run_in_executor`). Nothing else of
     the caller's context variables is carried; where the work brings its own context, that wins."""
-    patches.wrap("concurrent.futures.thread", "ThreadPoolExecutor.submit", _submit)
+    patches.change(MODULES[0], "ThreadPoolExecutor.submit", partial(_carrying, patches))
 
 
-def _submit(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    context = context_api.get_current()
-    if not args or not context:
-        return wrapped(*args, **kwargs)
-    return wrapped(_run_in, context, *args, **kwargs)
+def _carrying(patches: Patches, submit: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(submit)
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        context = context_api.get_current()
+        if not args or not context or not patches.active:
+            return submit(self, *args, **kwargs)
+        return submit(self, _run_in, context, *args, **kwargs)
+
+    return call
 
 
 def _run_in(context: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

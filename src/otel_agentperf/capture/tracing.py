@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from opentelemetry import trace
@@ -13,6 +11,7 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from .. import _config
+from .._version import VERSION
 from ..sanitize import Hasher
 from .dependence import Siblings
 
@@ -33,7 +32,7 @@ class State:
         self.siblings = Siblings()
         self._seen_by: tuple[Any, Any] = (None, None)
         self._nobody_looks = False
-        self.tracer = trace.get_tracer(SCOPE, library_version())
+        self.tracer = trace.get_tracer(SCOPE, VERSION)
         self.configure(_config.load())
 
     def configure(self, config: _config.Config) -> None:
@@ -44,7 +43,7 @@ class State:
 
     def use(self, provider: trace.TracerProvider | None) -> None:
         """Trace with `provider` instead of the global one."""
-        self.tracer = trace.get_tracer(SCOPE, library_version(), provider)
+        self.tracer = trace.get_tracer(SCOPE, VERSION, provider)
 
     def may_wait(self) -> bool:
         """Can a span's attributes wait until it has started? Given to the SDK at the start they cost as much as
@@ -84,14 +83,6 @@ def set_clean(span: Any, values: Mapping[str, Any]) -> None:
             bounded._dict.update(values)
             return
     span.set_attributes(values)
-
-
-@cache
-def library_version() -> str:
-    try:
-        return version("otel-agentperf")
-    except PackageNotFoundError:
-        return "0"
 
 
 state = State()

@@ -17,7 +17,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import get_current_span
 
@@ -25,7 +25,9 @@ from .. import _semconv as names
 from ..capture.invocation import Invocation, attach, detach, start
 from ..capture.patching import Patches
 from ..capture.tracing import state
-from ..model import CacheCounts
+
+if TYPE_CHECKING:
+    from ..model import CacheCounts
 
 _WORTH_A_SPAN_S = 1e-3
 _SAMPLES = 3
@@ -163,6 +165,8 @@ class CachedFunction:
     def counted(self, hits: int, misses: int, hit_s: float = 0.0) -> CacheCounts:
         """The counts, with the mean time of the misses since the last call."""
         seconds, self._unread_s = self._unread_s, 0.0
+        from ..model import CacheCounts  # see capture.counts
+
         return CacheCounts(self.name, hits + misses, hits, hit_s, seconds / misses if misses else self._mean())
 
     def keep_totals(self, cached: Any) -> None:

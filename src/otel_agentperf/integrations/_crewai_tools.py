@@ -89,9 +89,16 @@ def _call(tool: Any, given: Any) -> Description | None:
         return None
     call_id = _asked.get()
     if call_id is None:
-        return "tool", tool.name, None, (id(tool), given)
+        return "tool", _name(tool), None, (id(tool), given)
     _asked.set(None)
-    return "tool", tool.name, {names.GEN_AI_TOOL_CALL_ID: sanitize.name(call_id)}, (id(tool), given)
+    return "tool", _name(tool), {names.GEN_AI_TOOL_CALL_ID: sanitize.name(call_id)}, (id(tool), given)
+
+
+def _name(tool: Any) -> Any:
+    """An MCP server's tool as the server calls it: CrewAI puts the server's command line before it, and that may hold
+    keys."""
+    served = get(get(tool, "_original_tool") or tool, "original_tool_name")
+    return served if isinstance(served, str) and served else tool.name
 
 
 def _tool_ended(invocation: Invocation, result: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import _guard
@@ -30,7 +31,7 @@ def patch(patches: Patches) -> None:
     """Watch the caches made from now on, and those that the program has made already; `functools.cache` goes through
     `lru_cache` itself."""
     original = functools.lru_cache
-    patches.wrap("functools", "lru_cache", _lru_cache)
+    patches.change("functools", "lru_cache", partial(_watching, patches))
     _registry.switch(on=True)
     with _guard.guard("lru_cache.before"):
         replace_imported(patches, original, functools.lru_cache)
@@ -55,14 +56,20 @@ def _watch_living() -> None:
             _registry.add(watched)
 
 
-def _lru_cache(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    function = args[0] if args else kwargs.get("maxsize")
-    if not callable(function):
-        decorate = wrapped(*args, **kwargs)
-        return functools.update_wrapper(lambda function: _cached(decorate, function), decorate, updated=())
-    if args:
-        return _cached(lambda function: wrapped(function, *args[1:], **kwargs), function)
-    return _cached(lambda function: wrapped(**{**kwargs, "maxsize": function}), function)
+def _watching(patches: Patches, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def lru_cache(*args: Any, **kwargs: Any) -> Any:
+        function = args[0] if args else kwargs.get("maxsize")
+        if not patches.active:
+            return original(*args, **kwargs)
+        if not callable(function):
+            decorate = original(*args, **kwargs)
+            return functools.update_wrapper(lambda function: _cached(decorate, function), decorate, updated=())
+        if args:
+            return _cached(lambda function: original(function, *args[1:], **kwargs), function)
+        return _cached(lambda function: original(**{**kwargs, "maxsize": function}), function)
+
+    return lru_cache
 
 
 def _cached(decorate: Callable[[Any], Any], function: Any) -> Any:

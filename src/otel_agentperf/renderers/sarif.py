@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO
 from urllib.parse import quote
 
+from .._version import VERSION
 from ..model import Report, Severity
 from ._kinds import help_text, kinds, title
 from ._text import plain
@@ -44,19 +44,12 @@ def _run(reports: Sequence[Report]) -> dict[str, Any]:
         for one in left_out
     ]
     return {
-        "tool": {"driver": {"name": "agentperf", **_version(), "rules": [_rule(kind) for kind in rules]}},
+        "tool": {"driver": {"name": "agentperf", "semanticVersion": VERSION, "rules": [_rule(kind) for kind in rules]}},
         "automationDetails": {"id": "agentperf/"},
         "invocations": [{"executionSuccessful": True}],
         "columnKind": "unicodeCodePoints",
         "results": results[:_MOST_RESULTS],
     }
-
-
-def _version() -> dict[str, str]:
-    try:
-        return {"semanticVersion": version("otel-agentperf")}
-    except PackageNotFoundError:  # run from a copy that was never installed
-        return {}
 
 
 def _rule(kind: str) -> dict[str, Any]:
