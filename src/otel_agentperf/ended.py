@@ -27,10 +27,19 @@ class EndedSpan(NamedTuple):
     kind: SpanKind
 
 
+_STARTED = attrgetter("_context", "_parent", "_name", "_attributes._dict")
 _INSIDE = attrgetter("_context", "_parent", "_name", "_attributes._dict", "_start_time", "_end_time", "_status",
                      "_instrumentation_scope", "_resource", "_kind")  # fmt: skip
 _OUTSIDE = attrgetter("context", "parent", "name", "attributes", "start_time", "end_time", "status",
                       "instrumentation_scope", "resource", "kind")  # fmt: skip
+
+
+def started(span: Any) -> tuple[SpanContext, SpanContext | None, str, Mapping[str, Any]]:
+    """Context, parent, name and attributes of a span that has just started."""
+    try:
+        return _STARTED(span)
+    except AttributeError:
+        return span.get_span_context(), span.parent, span.name, attributes_of(span)
 
 
 def ended(span: ReadableSpan) -> EndedSpan:

@@ -22,7 +22,7 @@ from ._fork import loading
 from ._version import VERSION
 from .analysis.agents import is_log, looks_like_agent
 from .capture.tracing import SCOPE, state
-from .ended import attributes_of, ended, exception_type
+from .ended import attributes_of, ended, exception_type, started
 from .metrics import Metrics
 from .run_buffer import Bucket, RunBuffer
 
@@ -83,15 +83,15 @@ class AgentPerfSpanProcessor(SpanProcessor):
             return
         began = perf_counter_ns()
         try:
-            context, parent = span.get_span_context(), span.parent
-            attributes = attributes_of(span)
-            is_elsewhere = parent is None or (parent.is_remote and not is_log(attributes))
-            parent_id = None if is_elsewhere or parent is None else parent.span_id
-            is_agent = looks_like_agent(span.name, attributes)
+            context, parent, name, attributes = started(span)
+            parent_id = None if parent is None else parent.span_id
+            if parent is not None and parent.is_remote and not is_log(attributes):
+                parent_id = None
+            is_agent = looks_like_agent(name, attributes)
             bucket = self._buffer.started(context.trace_id, context.span_id, parent_id, span, is_agent)
             sensors = self._sensors or self._load_sensors()
             if bucket is not None and (bucket.mark is None or began >= sensors.due_ns or sensors.are_watching()):
-                sensors.span_started(span.name, context, bucket, is_agent, began)
+                sensors.span_started(name, context, bucket, is_agent, began)
         except Exception as fault:  # noqa: BLE001 - ours; it would reach the user's program
             _guard.swallowed("processor.on_start", fault)
         self._metrics.self_ns += perf_counter_ns() - began

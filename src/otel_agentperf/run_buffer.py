@@ -35,10 +35,14 @@ class Bucket:
     """runs that ended below this local root"""
     has_runs: bool = False
     """runs ended below it, whether or not they are kept in `nested`"""
-    open_spans: int = 0
     dropped: int = 0
     closed: bool = False
     size: int = 0
+
+    @property
+    def open_spans(self) -> int:
+        """of its own spans, how many have not ended"""
+        return len(self.members) - len(self.records)
 
     def spans(self) -> list[Any]:
         """All ended spans below the root, those of nested runs included."""
@@ -86,12 +90,12 @@ class RunBuffer:
             bucket = trace.buckets.get(parent_id)  # type: ignore[arg-type]  # None is nobody's id
             if bucket is None or is_agent:
                 bucket = self._bucket(trace, span_id, parent_id, bucket, is_agent)
-            if bucket.size >= self._max_spans:
+            size = bucket.size
+            if size >= self._max_spans:
                 bucket.dropped += 1
                 self._drop("full")
                 return None
-            bucket.size += 1
-            bucket.open_spans += 1
+            bucket.size = size + 1
             bucket.members.append(span_id)
             trace.buckets[span_id] = bucket
             trace.open_spans[span_id] = span
@@ -105,12 +109,10 @@ class RunBuffer:
             trace = self._traces.get(trace_id)
             if trace is None or trace.open_spans.pop(span_id, None) is None:
                 return None
-            if span_id in trace.open_agents:
-                trace.open_agents.remove(span_id)
+            trace.open_agents.discard(span_id)
             if not trace.open_spans:
                 del self._traces[trace_id]
             bucket = trace.buckets[span_id]
-            bucket.open_spans -= 1
             bucket.records.append(record)
             if bucket.orphan and not bucket.is_run:
                 self._drop("orphan")
@@ -219,7 +221,6 @@ class RunBuffer:
         if rest is None or rest.size >= self._max_spans:
             return False
         rest.size += 1
-        rest.open_spans += 1
         rest.members.append(span_id)
         trace.buckets[span_id] = rest
         return True

@@ -27,13 +27,6 @@ _LATER_NS = 1_000_000_000
 """where resources are not read at all"""
 
 
-def running_loop() -> object:
-    """The event loop that runs on this thread: asyncio's own look-up, where the program has imported that."""
-    asyncio = sys.modules.get("asyncio")
-    look: Callable[[], object] | None = getattr(asyncio, "_get_running_loop", None)
-    return look() if look is not None else None
-
-
 class Sensors:
     """Of one processor. No method raises, but `span_started`, which its caller guards."""
 
@@ -48,7 +41,8 @@ class Sensors:
         self._profiling = _profiling(config)
         self.due_ns = 0
         """when resources are to be read again, in `perf_counter_ns`"""
-        self.are_watching: Callable[[], object] = running_loop if self._profiling is None else lambda: True
+        self._running_loop: Callable[[], object] = self._look_for_loop
+        self.are_watching = self._running_loop if self._profiling is None else lambda: True
         """does each span that starts on this thread matter?"""
 
     def span_started(self, name: str, context: SpanContext, bucket: Bucket, is_agent: bool, now_ns: int) -> None:
@@ -56,13 +50,24 @@ class Sensors:
         due, and nothing watches: that spares most spans a tenth of a microsecond or two."""
         if bucket.mark is None:
             self._bucket_started(bucket, is_agent)
-        if self._watches_loops and running_loop() is not None:
+        if self._watches_loops and self._running_loop() is not None:
             (self._loops or self._loop_monitor()).span_started(context.trace_id, context.span_id)
         if now_ns >= self.due_ns:
             self._resources.sample(now_ns * 1e-9)
             self.due_ns = int(self._resources.due_s * 1e9) if self._resources.due_s > 0 else now_ns + _LATER_NS
         if self._profiling is not None:
             self._profile(self._profiling, name, context, bucket)
+
+    def _look_for_loop(self) -> object:
+        """The event loop that runs on this thread. Asyncio's own function takes our place as soon as a program has
+        imported that."""
+        look: Callable[[], object] | None = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+        if look is None:
+            return None
+        self._running_loop = look
+        if self._profiling is None:
+            self.are_watching = look
+        return look()
 
     def _bucket_started(self, bucket: Bucket, is_agent: bool) -> None:
         if bucket.size == 1 and bucket.outer is None and len(self._buffer) == 1:

@@ -240,6 +240,37 @@ def test_a_failing_model_fails_the_task(recorded: Recorded) -> None:
     assert second.root.error == "task_error"
 
 
+async def recover(agent: Any) -> Any:
+    return await (await ready(agent)).execute_with_recovery(dict(TASK), {}, structured=True)
+
+
+async def recover_streaming(agent: Any) -> Any:
+    return [event async for event in (await ready(agent)).execute_with_recovery_streaming(dict(TASK), {})]
+
+
+@pytest.mark.parametrize("run", [recover, recover_streaming])
+@pytest.mark.parametrize("failures", [1, 9])
+def test_an_agent_that_recovers_is_one_run(recorded: Recorded, run: Callable[[Any], Any], failures: int) -> None:
+    model = Answers(*[ValueError("never")] * failures, "done")
+    asyncio.run(run(planner(kind=LLMAgent, client=model)))
+    assert counted(recorded.report, "agent") == {"Planner": 1}
+    assert counted(recorded.report, "llm") == {"fake-1": model.calls}
+    assert recorded.report.errors("agent") == (0 if model.calls > failures else 1)
+
+
+@pytest.mark.parametrize("strategy", ["parallel", "sequential", "consensus"])
+def test_agents_that_work_together_are_one_run(recorded: Recorded, strategy: str) -> None:
+    async def run() -> None:
+        others = {name: await ready(planner(kind=LLMAgent, name=name)) for name in ("Ann", "Bob")}
+        lead = planner(kind=LLMAgent, name="Lead", collaboration_enabled=True, agent_registry=others)
+        await (await ready(lead)).collaborate_on_task(dict(TASK), ["Ann", "Bob"], strategy)
+
+    asyncio.run(run())
+    assert counted(recorded.report, "workflow") == {"Lead": 1}
+    assert counted(recorded.report, "agent") == {"Ann": 1, "Bob": 1}
+    assert recorded.parent(recorded.one("invoke_agent Bob")) == "invoke_workflow Lead"
+
+
 def test_an_agent_inside_a_tool_is_a_sub_agent(recorded: Recorded) -> None:
     helper = planner(*TURNS, name="Helper")
 
@@ -318,11 +349,13 @@ def test_an_agents_own_cache(recorded: Recorded) -> None:
         with otel_agentperf.agent("outer"):
             for city in ("Paris", "Paris", "Rome"):
                 await agent.execute_tool_with_cache("weather", {"operation": "get_weather", "city": city})
+            given = {"operation": "get_weather", "city": "Rome"}
+            await agent.execute_tool_with_cache(parameters=given, tool_name="weather")
 
     asyncio.run(run())
     assert counted(recorded.report, "tool") == {"weather": 2}
     (cache,) = recorded.report.caches
-    assert (cache.name, cache.lookups, cache.hits) == ("aiecs agent tools", 3, 1)
+    assert (cache.name, cache.lookups, cache.hits) == ("aiecs agent tools", 4, 2)
 
 
 def test_look_ups_without_spans_or_without_a_run(instrumented: Callable[..., Recorded]) -> None:

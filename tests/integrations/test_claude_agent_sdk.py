@@ -51,6 +51,8 @@ ENVIRONMENTS = ("modern",)
 REQUIRES = ("mcp<2",)
 TESTS = Path(__file__).parents[1]
 ZERO = dict.fromkeys(USAGE, 0)
+BEGUN = {**USAGE, "output_tokens": 1}
+"""what Claude Code says of an answer that it has not got whole"""
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +87,11 @@ def talk(*scripts: list[Step]) -> list[Any]:
 def tokens(recorded: Recorded) -> tuple[Any, ...]:
     told = recorded.report.tokens
     return told.input, told.output, told.cache_read
+
+
+def written(count: int) -> Said:
+    """What a result says of all agents since the session began."""
+    return {MODEL: {"inputTokens": 1, "outputTokens": count}}
 
 
 def failed(recorded: Recorded) -> dict[str, int]:
@@ -142,16 +149,56 @@ def test_a_sub_agent_is_below_the_tool_that_runs_it(recorded: Recorded) -> None:
     assert recorded.traces == 1
 
 
-def test_a_sub_agent_in_the_background_goes_on_after_its_tool_has_answered(recorded: Recorded) -> None:
-    started = uses("t1", "Task", subagent_type="worker", run_in_background=True)
-    told = {"task_id": "x", "output_file": "", "summary": "", "uuid": "u", "session_id": "s", "tool_use_id": "t1"}
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_a_sub_agent_in_the_background_goes_on_after_its_tool_has_answered(recorded: Recorded, asked_for: bool) -> None:
+    more = {"run_in_background": True} if asked_for else {}
+    told = {"type": "system", "task_id": "x", "uuid": "u", "session_id": "s", "tool_use_id": "t1"}
+    started = {"subtype": "task_started", "description": "", "is_backgrounded": True, **told}
+    ended = {"subtype": "task_notification", "status": "failed", "output_file": "", "summary": "", **told}
     ask(
-        answer("m1", started), results(t1="launched"), answer("s1", text("busy"), inside="t1"), Waits(0.05),
-        {"type": "system", "subtype": "task_notification", "status": "failed", **told}, answer("m2"), done(),
+        answer("m1", uses("t1", "Task", subagent_type="worker", **more)), *([] if asked_for else [started]),
+        results(t1="launched"), answer("s1", text("busy"), inside="t1"), Waits(0.05), ended, answer("m2"), done(),
     )  # fmt: skip
     worker, task = recorded.one("invoke_agent worker"), recorded.one("execute_tool Task")
     assert worker.end_time > task.end_time  # type: ignore[operator]
     assert failed(recorded) == {"worker": 1}
+
+
+@pytest.mark.parametrize("forwarded", [True, False])
+def test_a_sub_agents_last_answer_is_told_with_the_result_of_its_tool(recorded: Recorded, forwarded: bool) -> None:
+    last = [answer("s2", text("fine"), inside="t1", usage=BEGUN)] if forwarded else []
+    told = {"status": "completed", "resolvedModel": MODEL, "usage": USAGE}
+    ask(
+        answer("m1", uses("t1", "Task", subagent_type="reviewer")), answer("s1", uses("t2", "Read"), inside="t1"),
+        results(inside="t1", t2="file"), *last, {**results(t1="fine"), "tool_use_result": told}, answer("m2"), done(),
+    )  # fmt: skip
+    assert counted(recorded.report, "llm") == {MODEL: 4}
+    assert [recorded.parent(call) for call in recorded.named(f"chat {MODEL}")].count("invoke_agent reviewer") == 2
+    assert tokens(recorded) == (4 * INPUT, 4 * OUTPUT, 4 * CACHED)
+
+
+def test_what_sub_agents_wrote_is_told_by_the_result(recorded: Recorded) -> None:
+    total = {key: 2 * value for key, value in USAGE.items()}
+    ask(
+        answer("m1", uses("t1", "Task"), usage=BEGUN), answer("s1", text("hm"), inside="t1", usage=BEGUN),
+        results(t1="hm"), answer("m2", usage=BEGUN), done(usage=total, modelUsage=written(3 * OUTPUT)),
+    )  # fmt: skip
+    assert tokens(recorded) == (3 * INPUT, 3 * OUTPUT, 3 * CACHED)
+
+
+def test_what_was_written_before_a_session_was_taken_up_again_is_not_the_runs(recorded: Recorded) -> None:
+    ask(answer("m1", usage=BEGUN), done(usage=USAGE, modelUsage=written(1000)), resume="s")
+    assert tokens(recorded) == (INPUT, OUTPUT, CACHED)
+
+
+def test_what_was_written_in_an_earlier_turn_is_not_the_runs(recorded: Recorded) -> None:
+    talk(*([answer(f"m{n}", usage=BEGUN), done(usage=USAGE, modelUsage=written(n * OUTPUT))] for n in (1, 2)))
+    assert [report.tokens.output for report in recorded.reports] == [OUTPUT, OUTPUT]
+
+
+def test_the_form_of_an_answer_is_no_tool(recorded: Recorded) -> None:
+    ask(answer("m1", uses("t1", "StructuredOutput", size=1)), results(t1="ok"), done())
+    assert counted(recorded.report, "tool") == {}
 
 
 @pytest.mark.parametrize("usage", [None, ZERO])
@@ -162,8 +209,7 @@ def test_tokens_that_only_the_result_tells_count(recorded: Recorded, usage: Said
 
 def test_the_result_adds_only_what_is_missing(recorded: Recorded) -> None:
     total = {key: 2 * value for key, value in USAGE.items()}
-    first = {**USAGE, "output_tokens": 1}
-    ask(answer("m1", uses("t1", "Bash"), usage=first), results(t1="x"), answer("m2"), done(usage=total))
+    ask(answer("m1", uses("t1", "Bash"), usage=BEGUN), results(t1="x"), answer("m2"), done(usage=total))
     assert tokens(recorded) == (2 * INPUT, 2 * OUTPUT, 2 * CACHED)
 
 
@@ -288,6 +334,24 @@ def test_a_cancelled_run_has_the_error_type_of_its_cancellation(recorded: Record
     asyncio.run(work())
     assert recorded.report.root.error == "CancelledError"
     assert (recorded.one("execute_tool A").attributes or {})["error.type"] == "CancelledError"
+
+
+class SlowToGo(ClaudeCode):
+    async def close(self) -> None:
+        await asyncio.sleep(0.5)
+        await super().close()
+
+
+def test_a_tool_does_not_last_until_claude_code_is_gone(recorded: Recorded) -> None:
+    async def work() -> None:
+        messages = query(prompt="hi", transport=SlowToGo([answer("m1", uses("t1", "A")), Waits(30)]))
+        await anext(messages.__aiter__())
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(messages.__aiter__()), 0.1)
+
+    asyncio.run(work())
+    tool = recorded.one("execute_tool A")
+    assert tool.end_time - tool.start_time < 0.4e9  # type: ignore[operator]
 
 
 def test_an_answer_that_did_not_come_is_a_failed_model_call(recorded: Recorded) -> None:

@@ -185,6 +185,16 @@ def test_sub_agents_as_tools_and_hand_offs(adk: Recorded) -> None:
     assert adk.one("execute_tool transfer_to_agent")
 
 
+def test_a_sub_agent_that_runs_as_a_tool_is_below_it(adk: Recorded) -> None:
+    helper = llm_agent("helper", "short", description="helps", mode="single_turn")
+    asyncio.run(run(llm_agent("boss", [("helper", {"request": "secret"})], "done", sub_agents=[helper])))
+    assert adk.traces == 1
+    assert counted(adk.report, "agent") == {"boss": 1, "helper": 1}
+    assert counted(adk.report, "tool") == {"helper": 1}
+    assert adk.parent(adk.one("invoke_agent helper")) == "execute_tool helper"
+    assert adk.parent(adk.one("generate_content fake-helper")) == "invoke_agent helper"
+
+
 def test_workflow_agents(adk: Recorded) -> None:
     asks = [("get_time", {"city": "Rome"})]
     both = [llm_agent(name, asks, "y", tools=[get_time]) for name in ("left", "right")]

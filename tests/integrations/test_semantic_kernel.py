@@ -32,9 +32,10 @@ with warnings.catch_warnings():
     from semantic_kernel.agents.strategies import DefaultTerminationStrategy
     from semantic_kernel.connectors.ai import chat_completion_client_base
     from semantic_kernel.connectors.ai.chat_completion_client_base import ChatCompletionClientBase
-    from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
-    from semantic_kernel.contents import ChatMessageContent, StreamingChatMessageContent
-    from semantic_kernel.functions import kernel_function
+    from semantic_kernel.connectors.ai.function_choice_behavior import FunctionChoiceBehavior
+    from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion, OpenAIChatPromptExecutionSettings
+    from semantic_kernel.contents import ChatHistory, ChatMessageContent, StreamingChatMessageContent
+    from semantic_kernel.functions import KernelArguments, kernel_function
     from semantic_kernel.utils.telemetry.agent_diagnostics import decorators as agent_decorators
     from semantic_kernel.utils.telemetry.model_diagnostics import decorators as model_decorators
 
@@ -217,6 +218,37 @@ class Mine(ChatCompletionClientBase):
 def test_services_of_the_users_own(recorded: Recorded, way: Any) -> None:
     asyncio.run(way(ChatCompletionAgent(service=Mine(ai_model_id="mine-1"), name="planner")))
     assert recorded.tree == [("invoke_agent planner", ["chat mine-1"])]
+
+
+async def answered(url: str, kernel: Kernel, settings: Any) -> None:
+    await service(url).get_chat_message_content(ChatHistory("SECRETDOC"), settings, kernel=kernel)
+
+
+async def streamed(url: str, kernel: Kernel, settings: Any) -> None:
+    async for _ in service(url).get_streaming_chat_message_content(ChatHistory("SECRETDOC"), settings, kernel=kernel):
+        assert not get_current_span().get_span_context().is_valid
+
+
+async def prompted(url: str, kernel: Kernel, settings: Any) -> None:
+    kernel.add_service(service(url))
+    await kernel.invoke_prompt("SECRETDOC", arguments=KernelArguments(settings=settings))
+
+
+@pytest.mark.parametrize("way", [answered, streamed, prompted])
+def test_a_service_that_calls_functions_itself_is_one_run(recorded: Recorded, way: Any) -> None:
+    async def go(url: str) -> None:
+        kernel = Kernel()
+        kernel.add_plugin(Menu(), "Menu")
+        await way(
+            url, kernel, OpenAIChatPromptExecutionSettings(function_choice_behavior=FunctionChoiceBehavior.Auto())
+        )
+
+    serve(go)
+    assert recorded.report.root.name == "invoke_workflow AutoFunctionInvocationLoop"
+    assert recorded.traces == 1
+    assert counted(recorded.report, "llm") == {"gpt-stub": 2}
+    assert counted(recorded.report, "tool") == {"Menu-get_weather": 1, "Menu-get_time": 1}
+    assert "SECRETDOC" not in str([span.to_json() for span in recorded.spans])
 
 
 def test_runs_side_by_side_are_kept_apart(recorded: Recorded) -> None:

@@ -286,6 +286,26 @@ def test_a_stream_that_is_left_early_ended_well(strands: Recorded, then: str) ->
     assert report.errors("agent", "tool", "llm") == 0
 
 
+def graph() -> Any:
+    builder = GraphBuilder()
+    builder.add_node(agent("worker", "one two three four five"), "worker")
+    builder.set_entry_point("worker")
+    return builder.build()
+
+
+@pytest.mark.parametrize("several", [graph, lambda: Swarm([agent("worker", "one two three four five")])])
+def test_agents_of_a_stream_that_is_left_early_ended_well(strands: Recorded, several: Any) -> None:
+    async def leave() -> None:
+        async for event in several().stream_async("hi"):
+            if "data" in event.get("event", ()):
+                break
+        await asyncio.sleep(0.1)
+
+    asyncio.run(leave())
+    for name in ("invoke_agent worker", "chat"):
+        assert "error.type" not in attributes(strands, name), name
+
+
 def test_structured_output_is_no_tool(strands: Recorded) -> None:
     class Answer(BaseModel):
         """The answer."""

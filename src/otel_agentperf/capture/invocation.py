@@ -25,6 +25,7 @@ _FAILED = Status(StatusCode.ERROR)
 _COMPARED: frozenset[Kind] = frozenset({"tool", "agent", "retrieval"})
 _WHOLE_AT_START: frozenset[Kind] = frozenset({"agent", "workflow"})
 _SHORT_NS = 20_000
+_MOST_KNOWN = 2_000
 _NONE: Any = object()
 """no value, where None is one"""
 
@@ -222,16 +223,13 @@ def start(
     try:
         if context_api.get_value(SUPPRESSED):
             return None
-        verb, name_key, span_kind, _, _ = _CONVENTIONS[kind]
-        name = sanitize.name(name)
-        given: dict[str, Any] = {name_key: name}
-        if verb:
-            given[names.GEN_AI_OPERATION_NAME] = verb
+        verb, name, span_name, span_kind, given = (type(name) is str and _known.get((kind, name))) or _named(kind, name)
         if attributes:
-            given.update(attributes)
+            given = {**given, **attributes}
             verb = given.get(names.GEN_AI_OPERATION_NAME) or f"cache {given.get(names.CACHE_OPERATION, 'get')}"
+            span_name = f"{verb} {name}"
         early = given if kind in _WHOLE_AT_START or not state.may_wait() else None
-        span = state.tracer.start_span(f"{verb} {name}", parent, span_kind, early, start_time=start_time)
+        span = state.tracer.start_span(span_name, parent, span_kind, early, start_time=start_time)
         invocation = Invocation(kind, span)
         if kind in _WHOLE_AT_START:
             # Said again at the end: others (LiteLLM) write what they know of a model call into the span around it.
@@ -244,6 +242,30 @@ def start(
     if arguments is not None:
         invocation.arguments(arguments)
     return invocation
+
+
+class _Named(NamedTuple):
+    """What all calls of one kind and name start with."""
+
+    verb: str
+    name: str
+    span_name: str
+    span_kind: SpanKind
+    attributes: Mapping[str, Any]
+
+
+_known: dict[tuple[Kind, str], _Named] = {}
+"""a program has few, and uses each of them often"""
+
+
+def _named(kind: Kind, name: Any) -> _Named:
+    verb, name_key, span_kind, _, _ = _CONVENTIONS[kind]
+    clean = sanitize.name(name)
+    given = {name_key: clean, **({names.GEN_AI_OPERATION_NAME: verb} if verb else {})}
+    made = _Named(verb, clean, f"{verb} {clean}", span_kind, given)
+    if clean == name and type(name) is str and len(_known) < _MOST_KNOWN:
+        _known[kind, clean] = made
+    return made
 
 
 def _content(value: Any) -> str:

@@ -179,10 +179,10 @@ def _cached_call(agent: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> D
     settings = get(agent, "_cache_config")
     if not get(settings, "enabled") or not _wanted():
         return None
-    name, given = {**dict(zip(("tool_name", "parameters"), args, strict=False)), **kwargs}.values()
-    key = agent._generate_cache_key(name, given)
+    bound = {**dict(zip(("tool_name", "parameters"), args, strict=False)), **kwargs}
+    key = agent._generate_cache_key(**bound)
     age = time.time() - agent._cache_timestamps.get(key, 0)
-    hit = key in agent._tool_cache and age < settings.get_ttl(name)
+    hit = key in agent._tool_cache and age < settings.get_ttl(bound["tool_name"])
     attributes = {names.CACHE_OPERATION: "get", names.CACHE_SYSTEM: "aiecs", names.CACHE_HIT: hit}
     return "cache", "aiecs agent tools", attributes, key
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 
@@ -19,17 +19,30 @@ from ._spans import named_error
 
 AGENT_TOOLS = frozenset({"Task", "Agent"})
 """what Claude Code calls the tool that runs a sub-agent"""
+_ANSWER_TOOL = "StructuredOutput"
+"""gives the answer the form that the program asked for: no tool of the user's"""
 _SYNTHETIC = "<synthetic>"
 """the model of messages that Claude Code wrote itself, such as an API error"""
 _PROVIDER = {names.GEN_AI_PROVIDER_NAME: "anthropic"}
 
 
+class Totals(NamedTuple):
+    """What the results of a connection told by now."""
+
+    turn: Usage | None = None
+    """of the last turn of the main conversation, or of all of them"""
+    models: Mapping[str, int] | None = None
+    """tokens that each model wrote, for whichever agent; None: nobody knows what a session that is taken up again
+    starts with"""
+
+
 class Call:
     """A model call. Its answer comes as a message a block, all with the same id."""
 
-    def __init__(self, invocation: Invocation | None, message_id: str | None, at: int) -> None:
+    def __init__(self, invocation: Invocation | None, message_id: str | None, at: int, model: str) -> None:
         self.invocation = invocation
         self.message_id = message_id
+        self.model = model
         self.told = Usage()
         self.has_answered = False
         self._said: list[Any] = []
@@ -51,10 +64,8 @@ class Call:
         self.invocation.usage(*self.told)
         self.invocation.ended_at(self._until)
         self.invocation.result(self._said)
-        if error is None:
-            self.invocation.stop()
-        else:
-            self.invocation.fail(error)
+        _end(self.invocation, error)
+        self.invocation, self._said = None, []
 
 
 class Lane:
@@ -64,11 +75,11 @@ class Lane:
         self.agent = agent
         self.since = since
         self.call: Call | None = None
-
-    def end_call(self, error: BaseException | None = None) -> None:
-        if self.call is not None:
-            self.call.end(error)
-            self.call = None
+        self.calls: list[Call] = []
+        """those of this turn"""
+        self.in_background = False
+        self.is_waiting = True
+        """for the model's answer to what it was told last"""
 
     @property
     def context(self) -> Context | None:
@@ -88,14 +99,14 @@ class Tool:
 class Run:
     """One run of the agent; `agent` is its span."""
 
-    def __init__(self, agent: Invocation | None, since: int | None = None, before: Usage | None = None) -> None:
+    def __init__(self, agent: Invocation | None, since: int | None = None, before: Totals | None = None) -> None:
         self.agent = agent
-        self.before = before
-        """what the last turn of the same connection cost, or all of them"""
+        self.before = before or Totals()
         self.failure: Exception | None = None
         self.tools: dict[str, Tool] = {}
         self._lanes: dict[str | None, Lane] = {None: Lane(agent, since or time.time_ns())}
-        self._spent: list[Usage] = []
+        self._held: dict[str, Call] = {}
+        """the last call of each model that is over, open until the result says what it cost"""
         self._seen: set[str] = set()
 
     def message(self, message: Mapping[str, Any], at: int) -> None:
@@ -105,7 +116,7 @@ class Run:
         if kind == "assistant":
             self._answered(lane, message, message.get("message") or {}, at)
         elif kind == "user":
-            self._told_to_model(lane, message.get("message") or {}, at)
+            self._told_to_model(lane, message, at)
         elif kind == "stream_event":
             self._streamed(lane, message.get("event") or {}, at)
         elif kind == "system":
@@ -118,12 +129,21 @@ class Run:
         for lane in self._lanes.values():
             # What it answered is there, whatever came after it.
             self._spend(lane, error if lane.call is not None and not lane.call.has_answered else None)
+        self._let_go()
         for call_id in list(self.tools):
             self._end_tool(call_id, error)
         for lane in self._lanes.values():
             if lane.agent is not self.agent and lane.agent is not None:
                 _end(lane.agent, error)
         self.tools.clear()
+
+    def left(self, at: int) -> None:
+        """Nobody listens any more: what is open ended here, however long Claude Code takes to go."""
+        open_below = [tool.invocation for tool in self.tools.values()]
+        open_below += [lane.agent for lane in self._lanes.values() if lane.agent is not self.agent]
+        for invocation in open_below:
+            if invocation is not None:
+                invocation.ended_at(at)
 
     def _lane(self, message: Mapping[str, Any]) -> Lane:
         """The sub-agent's that the message belongs to; of one nobody started, the main one's."""
@@ -133,6 +153,7 @@ class Run:
         error, model = envelope.get("error"), message.get("model")
         if model == _SYNTHETIC and not error:
             return
+        lane.is_waiting = False
         self._call(lane, message, at)
         if lane.call is not None:
             lane.call.add(message, at)
@@ -159,12 +180,24 @@ class Run:
         invocation = start("llm", name, _PROVIDER, parent=lane.context, start_time=min(lane.since, at))
         if invocation is not None and name != _SYNTHETIC:
             invocation.set(names.GEN_AI_RESPONSE_MODEL, name)
-        lane.call = Call(invocation, message_id, at)
+        lane.call = Call(invocation, message_id, at, name)
+        lane.calls.append(lane.call)
 
     def _spend(self, lane: Lane, error: BaseException | None = None) -> None:
-        if lane.call is not None:
-            self._spent.append(lane.call.told)
-            lane.end_call(error)
+        """The lane's call is over."""
+        call, lane.call = lane.call, None
+        if call is not None and error is not None:
+            call.end(error)
+        elif call is not None:
+            before = self._held.pop(call.model, None)
+            if before is not None:
+                before.end()
+            self._held[call.model] = call
+
+    def _let_go(self) -> None:
+        for call in self._held.values():
+            call.end()
+        self._held.clear()
 
     def _streamed(self, lane: Lane, event: Mapping[str, Any], at: int) -> None:
         """Partial messages, where the program asks for them: when the answer began, and what it cost in the end."""
@@ -184,33 +217,50 @@ class Run:
             return
         identity = {names.GEN_AI_TOOL_CALL_ID: call_id}
         invocation = start("tool", name, identity, arguments, parent=lane.context, start_time=at)
+        if name == _ANSWER_TOOL and invocation is not None:
+            invocation.set(names.STEP, True)
         self.tools[call_id] = Tool(invocation, name, arguments)
         if name in AGENT_TOOLS and invocation is not None:
             kind = get(arguments, "subagent_type")
             agent = kind if isinstance(kind, str) and kind else "general-purpose"
             self._lanes[call_id] = Lane(start("agent", agent, parent=invocation.context, start_time=at), at)
+            self._lanes[call_id].in_background = get(arguments, "run_in_background") is True
 
-    def _told_to_model(self, lane: Lane, message: Mapping[str, Any], at: int) -> None:
-        for block in _blocks(message):
+    def _told_to_model(self, lane: Lane, envelope: Mapping[str, Any], at: int) -> None:
+        for block in _blocks(envelope.get("message") or {}):
             if block.get("type") == "tool_result":
-                self._tool_answered(block, at)
+                self._tool_answered(block, envelope.get("tool_use_result"), at)
         if lane.call is None or lane.call.message_id is None:
             self._spend(lane)  # what comes next without an id is another answer
         lane.since = at
+        lane.is_waiting = True
 
-    def _tool_answered(self, block: Mapping[str, Any], at: int) -> None:
+    def _tool_answered(self, block: Mapping[str, Any], told: Any, at: int) -> None:
         call_id = block.get("tool_use_id")
         tool = self.tools.get(call_id) if isinstance(call_id, str) else None
         if tool is None or not isinstance(call_id, str):
             return
         error = named_error("tool_error") if block.get("is_error") is True else None
-        in_background = get(tool.arguments, "run_in_background") is True
-        if call_id in self._lanes and not in_background:
+        lane = self._lanes.get(call_id)
+        if lane is not None and not lane.in_background:
+            self._last_answer(lane, told, at)
             self._end_lane(call_id, error, at)
         if tool.invocation is not None:
             tool.invocation.result(_text_of(block.get("content")))
             tool.invocation.ended_at(at)
         self._end_tool(call_id, error)
+
+    def _last_answer(self, lane: Lane, told: Any, at: int) -> None:
+        """A sub-agent's last answer is the result of its tool, told with what it cost instead of as a message."""
+        model, cost = get(told, "resolvedModel"), tokens(get(told, "usage"))
+        if get(told, "status") != "completed" or not isinstance(model, str) or cost.output_tokens is None:
+            return
+        if lane.is_waiting:
+            self._call(lane, {"model": model}, at)
+            if lane.call is not None:
+                lane.call.has_answered = True
+        if lane.call is not None:
+            lane.call.tell(cost)
 
     def _end_tool(self, call_id: str, error: BaseException | None) -> None:
         tool = self.tools.pop(call_id)
@@ -229,28 +279,51 @@ class Run:
         if message.get("subtype") == "init":
             lane.since = at  # Claude Code had to start first
         call_id, status = message.get("tool_use_id"), message.get("status")
+        if (
+            message.get("subtype") == "task_started"
+            and message.get("is_backgrounded") is True
+            and call_id in self._lanes
+        ):
+            self._lanes[call_id].in_background = True
         # A sub-agent in the background: its tool has answered long ago.
         if message.get("subtype") == "task_notification" and call_id in self._lanes and call_id not in self.tools:
-            self._end_lane(str(call_id), named_error("task_failed") if status == "failed" else None)
+            self._end_lane(str(call_id), named_error("task_failed") if status == "failed" else None, at)
 
     def _result(self, message: Mapping[str, Any]) -> None:
         """The end of a turn, with what it cost in all: the messages may have told less."""
         main = self._lanes[None]
-        total = tokens(message.get("usage"))
+        total, models = tokens(message.get("usage")), _written(message.get("modelUsage"))
         if self.agent is not None:
             self.agent.result(message.get("result"))
-        calls = [*self._spent, *(lane.call.told for lane in self._lanes.values() if lane.call is not None)]
-        spent = Usage(*(sum(call[place] or 0 for call in calls) for place in range(len(total))))
-        missing = Usage(*map(_missing, total, spent, self.before or Usage()))
-        self.before = total
+        spent = Usage(*(sum(call.told[place] or 0 for call in main.calls) for place in range(len(total))))
         if main.call is not None:
-            main.call.tell(Usage(*map(_sum, main.call.told, missing)))
-        elif not calls and self.agent is not None:
+            main.call.tell(Usage(*map(_sum, main.call.told, map(_missing, total, spent, self.before.turn or Usage()))))
+        elif not any(lane.calls for lane in self._lanes.values()) and self.agent is not None:
             self.agent.usage(*total)
         for lane in self._lanes.values():
             self._spend(lane)
-        self._spent.clear()
+        if self.before.models is not None:
+            self._tell_the_rest(models, self.before.models)
+        self._let_go()
+        for lane in self._lanes.values():
+            lane.calls.clear()
+        self.before = Totals(total, models or self.before.models)
         self.failure = _failure(message)
+
+    def _tell_the_rest(self, models: Mapping[str, int], before: Mapping[str, int]) -> None:
+        """What each model wrote that its calls did not tell goes to the last of them."""
+        for model, written in models.items():
+            calls = [call for lane in self._lanes.values() for call in lane.calls if call.model == model]
+            rest = written - before.get(model, 0) - sum(call.told.output_tokens or 0 for call in calls)
+            last = self._held.get(model)
+            if last is not None and rest > 0:
+                last.tell(Usage(output_tokens=(last.told.output_tokens or 0) + rest))
+
+
+def _written(models: Any) -> dict[str, int]:
+    """The tokens that each model wrote since the session began."""
+    told = models.items() if isinstance(models, Mapping) else ()
+    return {name: count for name, cost in told if isinstance(count := get(cost, "outputTokens"), int)}
 
 
 def tokens(told: Any) -> Usage:

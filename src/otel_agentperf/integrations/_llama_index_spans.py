@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import lru_cache
-from types import GeneratorType
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from opentelemetry import context as context_api
@@ -17,7 +18,7 @@ from .. import _guard, sanitize
 from .. import _semconv as names
 from ..capture.callables import Description
 from ..capture.invocation import Invocation, start
-from ..capture.streams import drive_generator
+from ..capture.streams import drive_async_generator, drive_generator
 from ..capture.tracing import SUPPRESSED, state
 from ..capture.usage import get
 from ._spans import named_error, own_attributes
@@ -26,6 +27,7 @@ _ROLES = {
     "BaseTool": ("tool", frozenset(("call", "acall", "__call__"))),
     "BaseRetriever": ("retrieval", frozenset(("retrieve", "aretrieve"))),
     "BaseQueryEngine": ("engine", frozenset(("query", "aquery"))),
+    "IngestionPipeline": ("engine", frozenset(("run", "arun"))),
     "BaseChatEngine": ("engine", frozenset(("chat", "achat", "stream_chat", "astream_chat"))),
     "BaseEmbedding": ("embedding", frozenset(f"{prefix}get_{what}_embedding{suffix}" for prefix in ("", "a")
                       for what, suffix in (("query", ""), ("text", ""), ("text", "_batch")))),
@@ -239,10 +241,13 @@ def _retrieval(retriever: Any, arguments: dict[str, Any]) -> Description:
     return "retrieval", type(retriever).__name__, None, get(query, "query_str") or query
 
 
-def _embedding(model: Any, arguments: dict[str, Any]) -> Description:
+def _embedding(model: Any, arguments: dict[str, Any]) -> Description | None:
+    """None: an index whose nodes have their embeddings asks for none."""
+    given = next((value for value in arguments.values() if isinstance(value, (str, list))), None)
+    if given == []:
+        return None
     name = get(model, "model_name")
     is_named = isinstance(name, str) and name not in ("", "unknown")
-    given = next((value for value in arguments.values() if isinstance(value, (str, list))), None)
     return "embedding", name if is_named else type(model).__name__, None, given
 
 
@@ -285,14 +290,31 @@ def _end(invocation: Invocation, result: Any) -> None:
         invocation.stop(get(result, "content"))
     elif invocation.kind == "retrieval":
         invocation.stop([get(get(one, "node"), "text") for one in result or ()])
-    elif type(getattr(result, "__dict__", {}).get("response_gen")) is GeneratorType:
-        # An answer that is still to be read: the run is over when it has been.
-        result.response_gen = drive_generator(lambda: invocation, result.response_gen)
     elif invocation.kind in ("agent", "workflow"):
         told = get(result, "result") or result
-        invocation.stop(str(get(told, "response") or told))
-    else:
+        if not _is_to_be_read(invocation, told):
+            said = get(told, "response") or told
+            invocation.stop(get(said, "content") or said)
+    elif not _is_to_be_read(invocation, result):
         invocation.stop()
+
+
+def _is_to_be_read(invocation: Invocation, answer: Any) -> bool:
+    """An answer that streams: the run is over when it has been read, or nobody can begin to any more."""
+
+    def begin() -> Invocation:
+        unread.detach()
+        return invocation
+
+    words = getattr(answer, "__dict__", {}).get("response_gen")
+    if type(words) is GeneratorType:
+        answer.response_gen = drive_generator(begin, words)
+    elif type(words) is AsyncGeneratorType:
+        answer.response_gen = drive_async_generator(begin, words)
+    else:
+        return False
+    unread = weakref.finalize(answer.response_gen, invocation.stop)
+    return True
 
 
 def _ended_with(opened: _Opened, error: BaseException | None) -> None:

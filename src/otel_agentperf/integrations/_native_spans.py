@@ -97,9 +97,26 @@ def end_at(span: Any, moment_ns: int) -> None:
     span.end = lambda end_time=None: end(moment_ns if end_time is None else end_time)
 
 
-reader_left: ContextVar[bool] = ContextVar("otel_agentperf_reader_left", default=False)
-"""set while a stream is closed that its reader left early. Such a stream ended well; but what runs inside it, perhaps
-as a task, may only see that it is cancelled"""
+class _Reader:
+    """Who reads a stream. What runs inside it has him in its context, also in a task that began before he left."""
+
+    __slots__ = ("left", "outer")
+
+    def __init__(self, outer: _Reader | None) -> None:
+        self.left = False
+        self.outer = outer
+
+
+_reader: ContextVar[_Reader | None] = ContextVar("otel_agentperf_reader", default=None)
+
+
+def reader_left() -> bool:
+    """Has the reader of a stream that we are inside of left it early? Such a stream ended well; but what runs inside
+    it may only see that it is cancelled."""
+    reader = _reader.get()
+    while reader is not None and not reader.left:
+        reader = reader.outer
+    return reader is not None
 
 
 async def watched(generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
@@ -107,13 +124,13 @@ async def watched(generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, An
     otherwise the reader's own spans would become its children, and all that follow where the reader leaves early."""
     context: Any = None
     step: Any = generator.__anext__
-    left = False
+    reader = _Reader(_reader.get())
 
     async def drive(step: Any) -> Any:
         nonlocal context
         token = context_api.attach(context_api.get_current() if context is None else context)
-        before = reader_left.get()
-        reader_left.set(before or left)
+        before = _reader.get()
+        _reader.set(reader)
         closing = False
         try:
             return await step()
@@ -124,7 +141,7 @@ async def watched(generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, An
             if not closing:
                 context = context_api.get_current()
                 context_api.detach(token)
-                reader_left.set(before)
+                _reader.set(before)
 
     while True:
         try:
@@ -134,13 +151,13 @@ async def watched(generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, An
         try:
             sent = yield item
         except GeneratorExit:
-            left = True
+            reader.left = True
             await drive(generator.aclose)
             raise
         except BaseException as error:  # noqa: BLE001 - passed on to the generator
             # A reader that is cancelled does not tell the stream; this is an event loop that ends before it has
             # closed a stream that was left.
-            left = isinstance(error, asyncio.CancelledError)
+            reader.left = isinstance(error, asyncio.CancelledError)
             before = error.__traceback__
             step = partial(generator.athrow, error.with_traceback(before.tb_next if before else None))
         else:

@@ -43,12 +43,22 @@ def patch(patches: Patches) -> None:
 def _patch_agents(patches: Patches) -> None:
     from aiecs.domain.agent.base_agent import BaseAIAgent
 
-    methods: dict[str, PatchMethod] = {"execute_task": _patch_task, "execute_task_streaming": _patch_streamed_task}
+    methods: dict[str, PatchMethod] = {
+        "execute_task": _patch_task,
+        "execute_task_streaming": _patch_streamed_task,
+        "execute_with_recovery": _patch_task,
+        "execute_with_recovery_streaming": _patch_streamed_task,
+        "collaborate_on_task": _patch_collaboration,
+    }
     patch_all_below(patches, BaseAIAgent, methods | AGENT_METHODS)
 
 
 def _patch_task(patches: Patches, agent: type, method: str) -> None:
     patches.trace(agent, method, partial(_agent, patches), _task_ended, begin)
+
+
+def _patch_collaboration(patches: Patches, agent: type, method: str) -> None:
+    patches.trace(agent, method, _collaboration, _task_ended, begin)
 
 
 def _patch_streamed_task(patches: Patches, agent: type, method: str) -> None:
@@ -82,17 +92,31 @@ PARTS = tuple(_PARTS)
 
 
 def _agent(patches: Patches, agent: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
-    """A client need not be a `BaseLLMClient`: whatever can `generate_text` is one."""
+    """A client need not be a `BaseLLMClient`: whatever can `generate_text` is one. Directly inside itself an agent
+    tries again, or one of its methods calls another."""
     if is_under_way(id(agent)):
         return None
     client = get(agent, "llm_client") or get(agent, "_llm_client")
     if client is not None and hasattr(type(client), "generate_text"):
         with _guard.guard("aiecs.client"):
             patch_inherited(patches, type(client), _CLIENT_METHODS)
+    return "agent", _agents_name(agent), None, (id(agent), _task(args, kwargs))
+
+
+def _collaboration(agent: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
+    """What an agent has others do is not work of its own."""
+    key = ("collaboration", id(agent))
+    return None if is_under_way(key) else ("workflow", _agents_name(agent), None, (key, _task(args, kwargs)))
+
+
+def _agents_name(agent: Any) -> str:
+    return str(get(agent, "name") or get(agent, "agent_id") or type(agent).__name__)
+
+
+def _task(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     task = kwargs.get("task", args[0] if args else None)
     given = {key: get(task, key) for key in ("description", "prompt", "task", "tool", "operation", "parameters")}
-    name = get(agent, "name") or get(agent, "agent_id") or type(agent).__name__
-    return "agent", str(name), None, (id(agent), {key: value for key, value in given.items() if value is not None})
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _task_ended(invocation: Invocation, result: Any) -> Any:
@@ -117,6 +141,8 @@ class _Events:
             self._failure = "task_error"
         elif kind in ("result", "completed") and get(event, "success") is False:
             self._failure = self._failure or "task_failed"
+        elif kind == "recovery_result":
+            self._failure = "" if get(get(event, "recovery"), "success") else "task_failed"
 
     def ended(self, invocation: Invocation, result: Any) -> Any:
         if self._failure:

@@ -23,9 +23,9 @@ from ..capture.callables import like
 from ..capture.invocation import Invocation, start
 from ..capture.patching import Patches
 from ..capture.streams import drive_async_generator
-from ..capture.usage import Usage, get
+from ..capture.usage import get
 from . import _mcp_spans
-from ._claude_runs import Run, Tool
+from ._claude_runs import Run, Tool, Totals
 
 MODULES = ("claude_agent_sdk",)
 DISTRIBUTION = "claude-agent-sdk"
@@ -34,7 +34,8 @@ SOURCE = "wrapped"
 COVERS = ("agents", "tools", "llm", "tokens", "streaming")
 LIMITS = (
     "Times are those at which Claude Code's messages arrived; retries inside it are not told.",
-    "The time to the first token is told only with include_partial_messages=True.",
+    "The time to the first token, and what each single call wrote, are told only with include_partial_messages=True; "
+    "the tokens of a run are right without it.",
 )
 
 _UNNAMED = "claude"
@@ -59,12 +60,12 @@ class Session:
 
     def __init__(self, options: Any, whole: Invocation | None = None) -> None:
         self.options = options
+        self._before = Totals(None, None if _resumes(options) else {})
         self.runs: deque[Run] = deque([Run(whole)] if whole is not None else [])
         self.is_whole = whole is not None
         self._waiting: deque[tuple[Any, int]] = deque(maxlen=_MOST_WAITING)
         self._ahead = 0
         """messages that were looked at, and not yet taken"""
-        self._before: Usage | None = None
         self._around = context_api.get_current()
 
     def prompted(self, prompt: Any = None, since: int | None = None) -> None:
@@ -94,6 +95,11 @@ class Session:
     def end(self, error: BaseException | None = None) -> None:
         while self.runs:
             self._end(self.runs.popleft(), error)
+
+    def leave(self) -> None:
+        """The connection begins to close, which takes Claude Code some seconds where it is at work."""
+        for run in self.runs:
+            run.left(time.time_ns())
 
     def tool_of(self, server: Any, call: Mapping[str, Any]) -> Tool | None:
         """The tool call that a request to an in-process MCP server serves."""
@@ -184,6 +190,13 @@ class _Arrivals:
 def _name(options: Any) -> str:
     name = get(options, "agent")
     return name if isinstance(name, str) and name else _UNNAMED
+
+
+def _resumes(options: Any) -> bool:
+    """Does it take up an earlier session, and its costs?"""
+    more = get(options, "extra_args") or {}
+    told = (get(options, "resume"), get(options, "continue_conversation"), "resume" in more, "continue" in more)
+    return any(told)
 
 
 def _session_in(context: Context | None) -> Session | None:
@@ -318,6 +331,9 @@ def _closed(wrapped: Callable[..., Any], query: Any, args: tuple[Any, ...], kwar
 
 async def _close(session: Session | None, closing: Coroutine[Any, Any, Any]) -> Any:
     """A run of a client that is still open has no result to come."""
+    with _guard.guard("claude_agent_sdk.leave"):
+        if session is not None:
+            session.leave()
     try:
         return await closing
     finally:

@@ -8,6 +8,8 @@ the span of a model that gives no finish reason lasts until the tools it asked f
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import sys
 import time
 import weakref
@@ -18,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from opentelemetry import context as context_api
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import INVALID_SPAN, Span, get_current_span, set_span_in_context
 
 from .. import _guard
 from ..capture.patching import Patches, when_imported
@@ -40,6 +42,7 @@ LIMITS = (
 _MODULE = MODULES[0]
 _ERRORS = "google.adk.flows.llm_flows.tools._error_handler"
 _RUNNERS = "google.adk.runners"
+_NODES = "google.adk.telemetry.node_tracing"
 _MARK = "_agentperf_call"
 
 
@@ -52,6 +55,7 @@ def patch(patches: Patches) -> None:
     patches.wrap(_MODULE, "InferenceScope.record_llm_response", _response)
     patches.wrap(_ERRORS, "run_on_tool_error_callbacks", _tool_raised)
     when_imported((_RUNNERS,), partial(_patch_runner, patches))
+    when_imported((_NODES,), partial(patches.wrap, _NODES, "start_as_current_node_span", _node))
 
 
 def _patch_runner(patches: Patches) -> None:
@@ -216,6 +220,7 @@ class _ToolCall(_Around):
 
     def __init__(self, inner: Any, given: Any) -> None:
         super().__init__(inner)
+        self.span: Span = INVALID_SPAN
         self.raised: BaseException | None = None
         """what the tool raised, whether or not somebody answers for it"""
         self._given = given
@@ -227,7 +232,8 @@ class _ToolCall(_Around):
         self._scope = value
         self._outer = _running.get()
         _running.set(self)
-        self._call = completion("tool", get_current_span(), self._given)
+        self.span = get_current_span()
+        self._call = completion("tool", self.span, self._given)
         return value
 
     def leaving(self, error: BaseException | None) -> None:
@@ -251,6 +257,25 @@ _running: ContextVar[_ToolCall | None] = ContextVar("otel_agentperf_google_adk",
 def _tool(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = kwargs.get("function_args", args[2] if len(args) > 2 else None)
     return _ToolCall(wrapped(*args, **kwargs), given)
+
+
+def _node(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An agent or another node that is about to run."""
+    with _guard.guard("google_adk.node"):
+        args = (_below_tool(args[0]), *args[1:])
+    return wrapped(*args, **kwargs)
+
+
+def _below_tool(parent: Any) -> Any:
+    """The context of a tool that runs the node itself was made before the tool's span: ADK would put the node beside
+    the tool that waits for it."""
+    running = _running.get()
+    if running is None or running.span is not get_current_span():
+        return parent
+    told, parent = parent.telemetry_context, copy.copy(parent)
+    inside = set_span_in_context(running.span, told.otel_context)
+    parent._telemetry_context = dataclasses.replace(told, otel_context=inside)
+    return parent
 
 
 def _tool_raised(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

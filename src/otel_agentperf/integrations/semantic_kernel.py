@@ -17,7 +17,7 @@ from typing import Any
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
-from opentelemetry.trace import INVALID_SPAN
+from opentelemetry.trace import INVALID_SPAN, get_current_span
 
 from .. import _guard, sanitize
 from .. import _semconv as names
@@ -29,7 +29,7 @@ from ..capture.tracing import SUPPRESSED, state
 from ..capture.usage import get, usage
 from ._native_spans import goes_elsewhere
 from ._semantic_kernel_orchestrations import patch_orchestrations, patch_runtime
-from ._spans import atapped
+from ._spans import atapped, own_attributes
 from ._subclasses import patch_all_below
 
 TITLE = "Semantic Kernel"
@@ -55,6 +55,8 @@ LIMITS = ("The messages inside an orchestration's runtime have no spans.",)
 
 _TURN = context_api.create_key("agentperf-semantic-kernel-turn")
 """context key: the agent whose turn it is; a turn that is passed down through its methods is one call"""
+_LOOP = "AutoFunctionInvocationLoop"
+"""what the framework calls its span of it"""
 _HANDOFF = "Handoff"
 """the plugin by which the agents of an orchestration hand over"""
 _TRANSFER = "transfer_to_"
@@ -95,6 +97,8 @@ def _patch_chats(patches: Patches, module: str) -> None:
         "_inner_get_chat_message_contents": _patch_completion,
         "_inner_get_streaming_chat_message_contents": _patch_streamed_completion,
     })  # fmt: skip
+    for method in ("get_chat_message_contents", "get_streaming_chat_message_contents"):
+        patches.trace(module, f"ChatCompletionClientBase.{method}", _loop, _ended_without_result)
     patches.wrap(module, "ChatCompletionClientBase._start_auto_function_invocation_activity", _no_loop_span)
     patches.wrap(module, "use_span", _used_span)
 
@@ -274,6 +278,15 @@ def _completion(service: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     provider = get(service, "MODEL_PROVIDER_NAME")
     attributes = {names.GEN_AI_PROVIDER_NAME: provider} if isinstance(provider, str) and provider else None
     return "llm", model if isinstance(model, str) and model else type(service).__name__, attributes, _said(given)
+
+
+def _loop(service: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
+    """Model calls and the functions they ask for, where nothing else holds them together."""
+    settings = kwargs.get("settings", args[1] if len(args) > 1 else None)
+    is_loop = get(get(settings, "function_choice_behavior"), "auto_invoke_kernel_functions") is True
+    if not is_loop or kwargs.get("kernel") is None or own_attributes(get_current_span()):
+        return None
+    return "workflow", _LOOP, None, _said(kwargs.get("chat_history", args[0] if args else None))
 
 
 def _completed(invocation: Invocation, answers: Any) -> Any:

@@ -229,7 +229,7 @@ def _end_below(span: Any, why: Any) -> None:
 
 
 def _interrupt(call: Completion, why: Any) -> None:
-    if why is None or isinstance(why, GeneratorExit) or reader_left.get():
+    if why is None or isinstance(why, GeneratorExit) or reader_left():
         call.stop()
     else:
         call.fail(why)
