@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
+    SpanKind,
     StatusCode,
     Tracer,
     format_span_id,
@@ -34,6 +35,8 @@ from .model import AgentRun, Report, SpanRecord
 from .prices import price_source
 from .run_buffer import Bucket
 from .sensors import Sensors
+
+_SIDES = {kind: kind.name.lower() for kind in SpanKind}
 
 
 class Reporter:
@@ -104,7 +107,7 @@ def _raw(span: EndedSpan, exception: str | None) -> RawSpan:
         span.status.status_code is StatusCode.ERROR,
         span.scope.name if span.scope is not None else "",
         str(span.resource.attributes.get("service.name", "")),
-        span.kind.name.lower(),
+        _SIDES[span.kind],
         parent is not None and parent.is_remote,
         exception=exception,
     )

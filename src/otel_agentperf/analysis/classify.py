@@ -7,6 +7,7 @@ are those seen in real traces of the frameworks that docs/frameworks.md lists.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from .. import _semconv as names
@@ -233,10 +234,17 @@ def _is_pseudo_tool(raw: RawSpan) -> bool:
     """Frameworks' own steps that they trace as tools; a user's tool of the same name is left alone."""
     if raw.attributes.get(names.STEP) is True:
         return True
-    tool = str(raw.attributes.get(names.GEN_AI_TOOL_NAME) or raw.attributes.get("tool.name") or raw.name)
     if raw.scope == "pydantic-ai" and str(raw.attributes.get("logfire.msg", "")).startswith(_OUTPUT_FUNCTION):
         return True
-    return any(tool.startswith(pseudo) and scope in raw.scope for pseudo, scope in _PSEUDO_TOOLS.items())
+    pseudo = _pseudo_tools(raw.scope)
+    tool = str(raw.attributes.get(names.GEN_AI_TOOL_NAME) or raw.attributes.get("tool.name") or raw.name)
+    return bool(pseudo) and tool.startswith(pseudo)
+
+
+@lru_cache(maxsize=64)
+def _pseudo_tools(scope: str) -> tuple[str, ...]:
+    """What the names of an instrumentation's pseudo tools begin with."""
+    return tuple(pseudo for pseudo, known in _PSEUDO_TOOLS.items() if known in scope)
 
 
 def _operation(kind: Kind, raw: RawSpan) -> str:

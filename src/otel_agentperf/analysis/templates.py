@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -115,6 +116,7 @@ def url_template(url: str) -> str:
     return f"{parts.scheme}://{host}{path}" if host else path
 
 
+@lru_cache(maxsize=1_024)
 def is_mutating_name(name: str) -> bool:
     """Does a tool's name begin with a verb that changes something (`create_ticket`, `bookFlight`)? Or, behind the
     name of a server or plugin, its last part (`github__create_issue`, `Lights-change_state`)?"""
