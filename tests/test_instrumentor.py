@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from _programs import Ran, auto, run
 from _recording import Kept
 from otel_agentperf import _guard, agent, instrument, tool, uninstrument
 from otel_agentperf._config import Config
@@ -38,45 +38,6 @@ print("the program's own output")
 """
 
 
-class Ran:
-    """A program that ran in a fresh interpreter."""
-
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.code, self.output, self.errors = done.returncode, done.stdout, done.stderr
-
-    @property
-    def spans(self) -> dict[str, dict[str, Any]]:
-        """The spans of the console exporter, by name."""
-        decoder, found, text = json.JSONDecoder(), {}, self.output
-        while (at := text.find("{\n")) >= 0:
-            span, end = decoder.raw_decode(text[at:])
-            found[span["name"]] = span
-            text = text[at + end :]
-        return found
-
-
-def run(tmp_path: Path, program: str, *command: str, **environ: str) -> Ran:
-    path = tmp_path / "program.py"
-    path.write_text(textwrap.dedent(program))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    kept |= {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", **environ}
-    done = subprocess.run(
-        [*(command or (sys.executable,)), str(path)],
-        capture_output=True,
-        text=True,
-        env=kept,
-        timeout=120,
-        cwd=tmp_path,
-    )
-    return Ran(done)
-
-
-def auto(tmp_path: Path, program: str = PROGRAM, **environ: str) -> Ran:
-    """Under `opentelemetry-instrument`, printing spans to standard output."""
-    command = str(Path(sys.executable).parent / "opentelemetry-instrument")
-    return run(tmp_path, program, command, sys.executable, **{"OTEL_TRACES_EXPORTER": "console", **environ})
-
-
 def is_reported(ran: Ran) -> bool:
     attributes = ran.spans["invoke_agent planner"]["attributes"]
     return bool(attributes["agentperf.grade"]) and attributes["agentperf.tool.calls"] == 2
@@ -95,14 +56,14 @@ def is_reported(ran: Ran) -> bool:
     ],
 )
 def test_nothing_but_the_environment(tmp_path: Path, environ: dict[str, str]) -> None:
-    ran = auto(tmp_path, **environ)
+    ran = auto(tmp_path, PROGRAM, **environ)
     assert (ran.code, ran.errors) == (0, "")
     assert "the program's own output" in ran.output
     assert is_reported(ran)
 
 
 def test_switched_off_with_the_usual_variable(tmp_path: Path) -> None:
-    ran = auto(tmp_path, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="agentperf")
+    ran = auto(tmp_path, PROGRAM, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="agentperf")
     assert ran.code == 0
     assert "agentperf.grade" not in ran.output
 
@@ -130,7 +91,7 @@ def test_the_default_exporter_is_otlp_and_a_dead_endpoint_does_not_stop_the_prog
 
 
 def test_a_set_up_that_fails_does_not_stop_the_program(tmp_path: Path) -> None:
-    ran = auto(tmp_path, OTEL_TRACES_EXPORTER="no_such_exporter")
+    ran = auto(tmp_path, PROGRAM, OTEL_TRACES_EXPORTER="no_such_exporter")
     assert ran.code == 0
     assert "the program's own output" in ran.output
     assert "OpenTelemetry is not set up" in ran.errors
@@ -150,7 +111,7 @@ def test_a_set_up_that_fails_does_not_stop_the_program(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_reported_and_the_program_traced_all_the_same(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    ran = auto(tmp_path, **environ)
+    ran = auto(tmp_path, PROGRAM, **environ)
     assert ran.code == 0
     assert is_reported(ran)
     assert ran.errors.count("otel-agentperf:") == 1, ran.errors
@@ -186,7 +147,7 @@ def test_with_a_declarative_configuration_file(tmp_path: Path, processor: str) -
     config = tmp_path / "otel.yaml"
     exporter = f"{processor}:\n        exporter:\n          console:\n"
     config.write_text(f'file_format: "1.0"\ntracer_provider:\n  processors:\n    - {exporter}')
-    ran = auto(tmp_path, OTEL_CONFIG_FILE=str(config))
+    ran = auto(tmp_path, PROGRAM, OTEL_CONFIG_FILE=str(config))
     assert ran.code == 0, ran.errors
     assert is_reported(ran), ran.errors
 

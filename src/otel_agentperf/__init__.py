@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from .analysis.analyze import analyze
     from .capture.decorators import agent, cached, llm, retrieval, tool
     from .processor import AgentPerfSpanProcessor, on_report
+    from .sampling import AgentPerfSampler, TailSamplingProcessor
     from .wiring import instrument, uninstrument
 
 __all__ = [
+    "AgentPerfSampler",
     "AgentPerfSpanProcessor",
+    "TailSamplingProcessor",
     "agent",
     "analyze",
     "cached",
@@ -34,6 +37,7 @@ __getattr__, __dir__ = lazy(
         "analysis.analyze": ("analyze",),
         "capture.decorators": ("agent", "cached", "llm", "retrieval", "tool"),
         "processor": ("AgentPerfSpanProcessor", "on_report"),
+        "sampling": ("AgentPerfSampler", "TailSamplingProcessor"),
         "wiring": ("instrument", "uninstrument"),
     },
 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from . import _entries
-from ._entries import Budget, ModelPrice, Suppression
+from ._entries import Budget, ModelPrice, SamplingRule, Suppression
 
 T = TypeVar("T")
 _logger = logging.getLogger("otel_agentperf")
@@ -66,6 +66,8 @@ class Config:
     """`model=input/output/cached` in USD per million tokens; they win over the price library's"""
     suppress: str = ""
     """`kind:operation@agent=reason` or `fingerprint=reason`, separated by semicolons: findings to leave out"""
+    sampling: str = ""
+    """`error=1,slow=1,agent:planner=0.5,0.1`: which share of which runs is exported; all of them unless given"""
     history: bool = True
     """compare calls with those of earlier runs of the process"""
     loop_monitor: bool = True
@@ -101,6 +103,9 @@ class Config:
     def suppression_list(self) -> tuple[Suppression, ...]:
         return _entries.suppressions(self.suppress)
 
+    def sampling_rules(self) -> tuple[SamplingRule, ...]:
+        return _entries.sampling(self.sampling)
+
     def source(self, setting: str) -> str:
         """Where a setting was given: the environment variable, or the name of the file."""
         return self.told_in.get(setting, _variable(setting))
@@ -112,7 +117,6 @@ class Config:
 
 
 SETTINGS = tuple(setting.name for setting in fields(Config) if setting.name != "told_in")
-_LISTS = ("budgets", "prices", "suppress")
 
 
 def load(environ: Mapping[str, str] | None = None, directory: str | os.PathLike[str] = "") -> Config:
@@ -123,7 +127,7 @@ def load(environ: Mapping[str, str] | None = None, directory: str | os.PathLike[
     for path, given in _from_files(environ, os.fspath(directory)):
         config = _checked(config, given, os.path.basename(path))
     config = _checked(config, _from_environ(environ), "")
-    for setting in _LISTS:
+    for setting in _entries.LISTS:
         for fault in _entries.faults(setting, getattr(config, setting)):
             _warn(f"{config.where(setting)}: {fault}")
     return config

@@ -59,6 +59,23 @@ class Suppression(NamedTuple):
     reason: str = ""
 
 
+Condition = Literal["error", "slow", "budget", "findings", "grade", "agent", "env", "complexity", "rest"]
+_CONDITIONS: tuple[str, ...] = get_args(Condition)
+
+
+class SamplingRule(NamedTuple):
+    """Which share of the runs that meet a condition is exported."""
+
+    condition: Condition
+    value: str
+    """what the condition is about; empty where the default is meant"""
+    share: float
+
+    @property
+    def key(self) -> str:
+        return ":".join(filter(None, (self.condition, self.value)))
+
+
 def matches(pattern: str, name: str) -> bool:
     """Only `*` is special: names of queries and addresses hold the other wildcards."""
     return pattern == name or ("*" in pattern and _compiled(pattern).fullmatch(name) is not None)
@@ -129,15 +146,20 @@ def suppressions(text: str) -> tuple[Suppression, ...]:
     return _good(_suppressed(text), _suppression)
 
 
+def sampling(text: str) -> tuple[SamplingRule, ...]:
+    """`error=1,slow:20=1,agent:planner=0.5,0.1`: the first rule that a run meets counts."""
+    return _good(_split(text), _sampling_rule)
+
+
+LISTS: dict[str, tuple[Callable[[str], Iterable[str]], Callable[[str], object]]]
+"""how the text of each of these settings is split, and an entry read"""
+
+
 def faults(setting: str, text: str) -> list[str]:
     """What is wrong with the entries of a setting of this module."""
     found: list[str] = []
-    parse: Callable[[str], object]
-    if setting == "suppress":
-        entries, parse = list(_suppressed(text)), _suppression
-    else:
-        entries, parse = list(_split(text)), _budget if setting == "budgets" else _price
-    for entry in entries:
+    split, parse = LISTS[setting]
+    for entry in split(text):
         try:
             parse(entry)
         except ValueError as error:
@@ -172,6 +194,25 @@ def _price(entry: str) -> ModelPrice:
     if not model.strip() or len(amounts) not in (2, 3):
         raise ValueError("a price is model=input/output or model=input/output/cached, in USD per million tokens")
     return ModelPrice(model.strip(), *amounts)
+
+
+def _sampling_rule(entry: str) -> SamplingRule:
+    key, _, told = entry.rpartition("=")
+    condition, _, value = (part.strip() for part in key.partition(":"))
+    condition = condition or "rest"
+    if condition not in _CONDITIONS or (condition in ("grade", "agent", "env", "complexity") and not value):
+        raise ValueError(
+            "a sampling rule is CONDITION=share, CONDITION:VALUE=share or only the share of the rest, with "
+            + ", ".join(_CONDITIONS)
+        )
+    if condition == "slow" and value:
+        _amount(value)
+    if condition == "grade" and value.upper() not in ("A", "B", "C", "D", "E", "F"):
+        raise ValueError(f"{value} is no grade from A to F")
+    share = _amount(told)
+    if share > 1:
+        raise ValueError(f"{told.strip()} is no share from 0 to 1")
+    return SamplingRule(cast("Condition", condition), value, share)
 
 
 def _amount(told: str) -> float:
@@ -217,3 +258,11 @@ def _suppression_object(given: dict[str, object]) -> Suppression:
     if given.keys() - known or not given.keys() - {"reason"}:
         raise ValueError(f"a suppression has one or more of {', '.join(sorted(known - {'reason'}))}, and a reason")
     return Suppression(**{key: str(value) for key, value in given.items()})
+
+
+LISTS = {
+    "budgets": (_split, _budget),
+    "prices": (_split, _price),
+    "sampling": (_split, _sampling_rule),
+    "suppress": (_suppressed, _suppression),
+}

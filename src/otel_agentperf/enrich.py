@@ -9,7 +9,7 @@ replaced by a larger one with the report in it, and events and links are appende
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, astuple
 from typing import Any
 
@@ -127,13 +127,14 @@ def _clean(attributes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def enrich(span: Any, report: Report) -> bool:
-    """Add the report to a span whose `_on_ending` is being called. False: this SDK's spans look different."""
+def enrich(span: Any, report: Report, added: Mapping[str, Any] | None = None) -> bool:
+    """Add the report, as attributes `added`, to a span whose `_on_ending` is being called. False: this SDK's spans
+    look different."""
     old = getattr(span, "_attributes", None)
     events, links = getattr(span, "_events", None), getattr(span, "_links", None)
     if type(old) is not BoundedAttributes or type(events) is not BoundedList or type(links) is not BoundedList:
         return False
-    added = report_attributes(report)
+    added = report_attributes(report) if added is None else added
     # Room for all: a full container would drop the user's oldest attributes for ours.
     room = None if old.maxlen is None else len(old) + len(added)
     new = BoundedAttributes(room, dict(old), immutable=False, max_value_len=old.max_value_len)

@@ -24,10 +24,12 @@ from opentelemetry.trace import (
 )
 
 from . import _config
+from . import _semconv as names
 from .analysis.analyze import analyze, detectors
 from .analysis.classify import RawSpan, classify
 from .analysis.known import unknown_names
 from .analysis.runs import find_runs
+from .analysis.sampling import decide
 from .ended import EndedSpan
 from .enrich import enrich, report_attributes
 from .metrics import Metrics
@@ -46,6 +48,7 @@ class Reporter:
         self._config = config
         self._metrics = metrics
         self._thresholds = config.threshold_map()
+        self._rules = config.sampling_rules()
         self._prices = price_source()
         detectors()
         _config.warn_once(unknown_names(config))
@@ -63,12 +66,26 @@ class Reporter:
     def deliver(self, report: Report, span: Any, tracer: Tracer, ending: bool = True) -> None:
         """Put the report on the root `span` where that is `ending` and can still be changed, otherwise on a span of
         its own."""
-        if ending and enrich(span, report):
+        attributes = {**report_attributes(report), **self._sampling(report, span)}
+        if ending and enrich(span, report, attributes):
             return
         context: SpanContext | None = span.get_span_context()
         if context is not None:
             parent = set_span_in_context(NonRecordingSpan(context), Context())
-            tracer.start_span("agentperf report", parent, attributes=report_attributes(report)).end()
+            tracer.start_span("agentperf report", parent, attributes=attributes).end()
+
+    def _sampling(self, report: Report, span: Any) -> dict[str, Any]:
+        """Whether the user's rules want the run exported; nothing where no rule speaks of it."""
+        if not self._rules:
+            return {}
+        from .sampling import start_of
+
+        start = start_of(span.name, span.attributes or {}, span.resource.attributes)
+        decision = decide(self._rules, span.get_span_context().trace_id, start, report)
+        if decision is None:
+            return {}
+        keys = (names.SAMPLED, names.SAMPLING_RULE, names.SAMPLING_SHARE)
+        return dict(zip(keys, decision, strict=True))
 
     @staticmethod
     def classified(span: SpanRecord | EndedSpan, exception: str | None = None) -> SpanRecord:

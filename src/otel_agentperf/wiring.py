@@ -189,4 +189,9 @@ def _attach(provider: Any, config: _config.Config, meter_provider: Any) -> None:
     if processor is None:
         processor = AgentPerfSpanProcessor(config, meter_provider, provider)
         provider.add_span_processor(processor)
+        if config.sampling:
+            from .sampling import hold
+
+            with _guard.guard("instrument.sampling"):
+                hold(provider)
     _processors.add(processor)

@@ -115,10 +115,12 @@ def _mark(target: Any, marker: Callable[[str | None], Marker], name: str | None)
 @overload
 def agent(target: F) -> F: ...
 @overload
-def agent(target: str | None = None, *, name: str | None = None) -> Marker: ...
-def agent(target: Any = None, *, name: str | None = None) -> Any:
-    """An agent: its outermost call is a run, with a report of its own."""
-    return _mark(target, lambda name: Marker("agent", name), name)
+def agent(target: str | None = None, *, name: str | None = None, complexity: float | str | None = None) -> Marker: ...
+def agent(target: Any = None, *, name: str | None = None, complexity: float | str | None = None) -> Any:
+    """An agent: its outermost call is a run, with a report of its own. `complexity`: a number or word for how hard its
+    task is, for the sampling rules."""
+    attributes = None if complexity is None else {names.COMPLEXITY: complexity}
+    return _mark(target, lambda name: Marker("agent", name, attributes), name)
 
 
 @overload

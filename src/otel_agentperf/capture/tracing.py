@@ -62,7 +62,9 @@ class State:
 
 
 def _is_blind(sampler: Any) -> bool:
-    """The SDK's own samplers do not look at attributes; one that combines others may."""
+    """The SDK's own samplers do not look at attributes, ours only at a run's; one that combines others may."""
+    if getattr(sampler, "only_names", False):
+        return True
     if type(sampler).__module__ != "opentelemetry.sdk.trace.sampling":
         return False
     return all(_is_blind(inner) for inner in vars(sampler).values() if hasattr(inner, "should_sample"))
