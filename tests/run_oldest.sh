@@ -22,7 +22,7 @@ fi
 
 if [ $# -eq 0 ]; then
   # The analysis imports no OpenTelemetry; the frameworks and the tools of the rest are not installed here.
-  set -- tests/capture tests/test_{enrich,instrumentor,metrics,processor,run_buffer,sanitize}.py \
+  set -- tests/capture tests/test_{enrich,instrumentor,metrics,processor,run_buffer,sampling,sanitize}.py \
     tests/integrations/test_lru_cache.py
 fi
 exec "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"

@@ -353,6 +353,21 @@ def test_fields_that_are_objects_themselves() -> None:
     assert hashed(Holder(Session())) != hashed(Holder(shared))
 
 
+def test_fields_are_read_without_asking_for_them() -> None:
+    class Model:
+        model_fields = {"old": "as pydantic's"}  # noqa: RUF012
+
+        def __init__(self, old: int) -> None:
+            vars(self)["old"] = old
+
+        @property
+        def old(self) -> int:
+            raise DeprecationWarning
+
+    assert hashed(Model(1)) == hashed(Model(1)) is not None
+    assert hashed(Model(1)) != hashed(Model(2))
+
+
 def test_keys_make_hashes_comparable_and_their_absence_makes_them_not() -> None:
     assert Hasher("a").fingerprint("x").hash == Hasher("a").fingerprint("x").hash
     assert Hasher("a").fingerprint("x").hash != Hasher("b").fingerprint("x").hash

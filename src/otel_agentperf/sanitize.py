@@ -245,7 +245,9 @@ class _Fields:
             return f"{kind.__name__}:{hashlib.blake2b(value, digest_size=8).hexdigest()}:{len(value)}"
         fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "model_fields", None)
         if fields is not None:
-            return {"": kind.__qualname__, **{key: getattr(value, key) for key in fields if not key.startswith("_")}}
+            held = getattr(value, "__dict__", {})  # pydantic warns who asks for a deprecated field
+            told = {key: held[key] if key in held else getattr(value, key) for key in fields if key[:1] != "_"}
+            return {"": kind.__qualname__, **told}
         if not self._by_identity:
             raise TypeError("an object that is not data")
         return f"<{kind.__qualname__} {_identities.number(value)}>"

@@ -33,7 +33,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import get_current_span
 
 import otel_agentperf
-from _model_server import CACHED, INPUT, OUTPUT, ModelServer, Refusal, calls
+from _model_server import CACHED, INPUT, OUTPUT, ModelServer, Refusal, Slow, calls
 from _recorded import Recorded, counted
 from _three_ways import three_ways
 
@@ -389,6 +389,19 @@ def test_a_cancelled_run(recorded: Recorded) -> None:
 
     serve(cancel, calls(("wait", {"city": "Paris"})))
     assert error_of(recorded, "execute_tool wait") == "CancelledError"
+    assert recorded.report.root.error == "CancelledError"
+
+
+def test_a_cancelled_workflow(recorded: Recorded) -> None:
+    async def cancel(url: str) -> None:
+        sequence = SequentialBuilder(participants=[planner(url, "first"), planner(url, "second")]).build()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(sequence.run("?"), 0.5)
+
+    serve(cancel, "done", Slow("never said", 3))
+    assert recorded.report.root.error == "CancelledError"
+    assert error_of(recorded, "invoke_agent first") is None
+    assert error_of(recorded, "invoke_agent second") == "CancelledError"
 
 
 def test_suppressed_means_untraced(recorded: Recorded) -> None:

@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # importing it warns of what it imports
 
 from aiecs.domain.agent import AgentConfiguration, HybridAgent, LLMAgent, ToolAgent
 from aiecs.domain.agent.base_agent import CacheConfig
-from aiecs.llm import BaseLLMClient, LLMResponse, OpenAIClient
+from aiecs.llm import BaseLLMClient, LLMClientFactory, LLMClientManager, LLMResponse, OpenAIClient
 from aiecs.llm.clients import StreamChunk
 from aiecs.tools.base_tool import BaseTool
 from aiecs.tools.tool_executor.tool_executor import ToolExecutor
@@ -378,6 +378,22 @@ def test_clients_called_by_the_program(recorded: Recorded, chunks: bool) -> None
         asyncio.run(run())
     assert counted(recorded.report, "llm") == {"fake-1": 1, "fake": 1}
     assert recorded.report.tokens.input == (100 if chunks else 50)
+
+
+def test_a_client_of_any_class_that_the_program_registered(recorded: Recorded) -> None:
+    class Registered(Answers):
+        async def get_embeddings(self, texts: Any, model: Any = None, **kwargs: Any) -> list[list[float]]:
+            return []
+
+    async def run() -> None:
+        manager = LLMClientManager()
+        assert (await manager.generate_text("hi", provider="ours")).content == "done"
+        assert [piece async for piece in manager.stream_text("hi", provider="ours")] == ["done"]
+
+    LLMClientFactory.register_custom_provider("ours", Registered())
+    with otel_agentperf.agent("outer"):
+        asyncio.run(run())
+    assert counted(recorded.report, "llm") == {"fake": 1, "fake-1": 1}
 
 
 def test_input_that_leaves_out_the_prompt_cache(recorded: Recorded) -> None:

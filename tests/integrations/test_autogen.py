@@ -438,6 +438,22 @@ def test_an_answer_out_of_the_cache_is_no_call(recorded: Recorded, tmp_path: Pat
 
         asyncio.run(twice())
     assert counted(recorded.report, "llm") == {REPLAY: 1}
+    assert [(one.name, one.hits, one.lookups) for one in recorded.report.caches] == [("ChatCompletionCache", 1, 2)]
+
+
+def test_a_streamed_answer_out_of_a_cache_in_memory(recorded: Recorded) -> None:
+    from autogen_ext.models.cache import ChatCompletionCache
+
+    async def ask(client: Any, question: str) -> None:
+        async for _ in client.create_stream([UserMessage(content=question, source="user")]):
+            assert get_current_span() is own.span
+
+    with otel_agentperf.agent("own") as own:
+        client = ChatCompletionCache(replay(says(), says()))
+        for question in ("hello", "hello", "bye"):
+            asyncio.run(ask(client, question))
+    assert counted(recorded.report, "llm") == {REPLAY: 2}
+    assert [(one.name, one.hits, one.lookups) for one in recorded.report.caches] == [("ChatCompletionCache", 1, 3)]
 
 
 def test_a_refused_request(recorded: Recorded) -> None:

@@ -164,6 +164,12 @@ def test_a_sub_agent_in_the_background_goes_on_after_its_tool_has_answered(recor
     assert failed(recorded) == {"worker": 1}
 
 
+def test_the_end_of_something_else_in_the_background_ends_no_agent(recorded: Recorded) -> None:
+    told = {"task_id": "x", "output_file": "", "summary": "", "uuid": "u", "session_id": "s", "status": "completed"}
+    ask(answer("m1"), {"type": "system", "subtype": "task_notification", **told}, answer("m2"), done())
+    assert counted(recorded.report, "llm") == {MODEL: 2}
+
+
 @pytest.mark.parametrize("forwarded", [True, False])
 def test_a_sub_agents_last_answer_is_told_with_the_result_of_its_tool(recorded: Recorded, forwarded: bool) -> None:
     last = [answer("s2", text("fine"), inside="t1", usage=BEGUN)] if forwarded else []

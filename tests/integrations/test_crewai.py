@@ -29,7 +29,10 @@ from _crewai_crews import (  # isort: split
 )
 
 from crewai import LLM, Crew, Process
+from crewai.flow.async_feedback import HumanFeedbackPending
 from crewai.flow.flow import Flow, start
+from crewai.flow.human_feedback import human_feedback
+from crewai.flow.persistence.sqlite import SQLiteFlowPersistence
 from crewai.lite_agent import LiteAgent
 from crewai.mcp import MCPServerStdio
 from crewai.tools import tool
@@ -457,6 +460,25 @@ def test_a_flow_that_fails(recorded: Recorded) -> None:
     with pytest.raises(LookupError, match="gone"):
         Broken().kickoff()
     assert recorded.report.root.error == "LookupError"
+
+
+def test_a_flow_that_waits_for_a_person_has_not_failed(recorded: Recorded, tmp_path: Path) -> None:
+    class Later:
+        def request_feedback(self, context: Any, flow: Any) -> str:
+            raise HumanFeedbackPending(context=context)
+
+    class Draft(Flow[dict[str, Any]]):
+        @start()
+        @human_feedback(message="good?", provider=Later())
+        def write(self) -> str:
+            return "text"
+
+    kept = SQLiteFlowPersistence(str(tmp_path / "flows.db"))
+    flow = Draft(persistence=kept)
+    assert isinstance(flow.kickoff(), HumanFeedbackPending)
+    Draft.from_pending(flow.flow_id, kept).resume("yes")
+    assert [report.root.error for report in recorded.reports] == [None, None]
+    assert [span.name for span in recorded.spans if not span.status.is_unset] == []
 
 
 def test_an_agent_alone(recorded: Recorded) -> None:

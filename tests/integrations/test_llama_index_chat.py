@@ -16,6 +16,7 @@ from llama_index.llms.openai import OpenAI
 from openai import BadRequestError
 from opentelemetry.trace import get_current_span
 
+import otel_agentperf
 from _model_server import INPUT, OUTPUT, ModelServer, Refusal
 from _recorded import Recorded, counted
 
@@ -153,6 +154,17 @@ def test_an_answer_left_early(recorded: Recorded) -> None:
             break
     assert recorded.report.root.name == "invoke_workflow RetrieverQueryEngine"
     assert counted(recorded.report, "llm") == {MODEL: 1}
+
+
+def test_a_step_that_streams_lasts_as_long_as_what_is_in_it(recorded: Recorded) -> None:
+    with ModelServer("one two three") as server:
+        engine = query_engine_for(server)
+        recorded.forget()
+        with otel_agentperf.agent("own"):
+            assert str(engine.query("hi")) == "one two three"
+    asked, step = recorded.named(f"chat {MODEL}")[0], recorded.one("RetrieverQueryEngine")
+    assert recorded.parent(asked) == step.name
+    assert step.end_time >= asked.end_time
 
 
 def test_a_pipeline_is_one_run_and_embeds_once(recorded: Recorded) -> None:

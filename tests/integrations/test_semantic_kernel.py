@@ -221,11 +221,13 @@ def test_services_of_the_users_own(recorded: Recorded, way: Any) -> None:
 
 
 async def answered(url: str, kernel: Kernel, settings: Any) -> None:
-    await service(url).get_chat_message_content(ChatHistory("SECRETDOC"), settings, kernel=kernel)
+    await service(url).get_chat_message_content(ChatHistory(system_message="SECRETDOC"), settings, kernel=kernel)
 
 
 async def streamed(url: str, kernel: Kernel, settings: Any) -> None:
-    async for _ in service(url).get_streaming_chat_message_content(ChatHistory("SECRETDOC"), settings, kernel=kernel):
+    async for _ in service(url).get_streaming_chat_message_content(
+        ChatHistory(system_message="SECRETDOC"), settings, kernel=kernel
+    ):
         assert not get_current_span().get_span_context().is_valid
 
 

@@ -27,8 +27,8 @@ def lookup(name: str, system: str, key: Any) -> Description | None:
     return "cache", name, attributes, key
 
 
-def looking_up(describe: Describe) -> Wrapper:
-    """Around the method that gives the answer, or None where there is none."""
+def looking_up(describe: Describe, ended: Callable[[Invocation, Any], Any] | None = None) -> Wrapper:
+    """Around the method that gives the answer, or None where there is none; `ended` tells what gives it otherwise."""
 
     def wrapper(wrapped: Callable[..., Any], cache: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         description = _described(describe, cache, args, kwargs)
@@ -36,7 +36,7 @@ def looking_up(describe: Describe) -> Wrapper:
             return wrapped(*args, **kwargs)
         token = asked_for.set(True)
         try:
-            return call_inside(start, description, wrapped, args, kwargs, _ended)
+            return call_inside(start, description, wrapped, args, kwargs, ended or _ended)
         finally:
             reset(token)
 

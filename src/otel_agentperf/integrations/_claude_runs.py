@@ -278,16 +278,15 @@ class Run:
     def _system(self, lane: Lane, message: Mapping[str, Any], at: int) -> None:
         if message.get("subtype") == "init":
             lane.since = at  # Claude Code had to start first
-        call_id, status = message.get("tool_use_id"), message.get("status")
-        if (
-            message.get("subtype") == "task_started"
-            and message.get("is_backgrounded") is True
-            and call_id in self._lanes
-        ):
+        call_id, subtype = message.get("tool_use_id"), message.get("subtype")
+        if not isinstance(call_id, str) or call_id not in self._lanes:
+            return
+        if subtype == "task_started" and message.get("is_backgrounded") is True:
             self._lanes[call_id].in_background = True
-        # A sub-agent in the background: its tool has answered long ago.
-        if message.get("subtype") == "task_notification" and call_id in self._lanes and call_id not in self.tools:
-            self._end_lane(str(call_id), named_error("task_failed") if status == "failed" else None, at)
+        elif subtype == "task_notification" and call_id not in self.tools:
+            # In the background: its tool has answered long ago.
+            failed = message.get("status") == "failed"
+            self._end_lane(call_id, named_error("task_failed") if failed else None, at)
 
     def _result(self, message: Mapping[str, Any]) -> None:
         """The end of a turn, with what it cost in all: the messages may have told less."""

@@ -278,7 +278,7 @@ def _ended_well(opened: _Opened, result: Any) -> None:
     try:
         _end(invocation, result)
     finally:
-        if invocation.kind != "workflow":
+        if invocation.kind not in ("workflow", "other"):  # which may have to be read
             invocation.stop()
 
 

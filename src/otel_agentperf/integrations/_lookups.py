@@ -33,7 +33,7 @@ _WORTH_A_SPAN_S = 1e-3
 _SAMPLES = 3
 """misses that get a span before it is known what they cost to compute"""
 _MOST = 1_000
-"""keys of which it is remembered that they were missed"""
+"""keys of which it is remembered that they were missed; and names of caches"""
 
 
 def reset(token: Token[Any]) -> None:
@@ -238,6 +238,8 @@ class Registry:
         """The cache of that name."""
         found = self._caches.get(name)
         if found is None:
+            if len(self._caches) >= _MOST:
+                name = counts.OTHER
             found = self._caches.setdefault(name, Lookups(name, self._system, self.is_on))
             found.slow_s = self._slow_s()
         return found

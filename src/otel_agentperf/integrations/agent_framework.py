@@ -8,9 +8,10 @@ layers.
 
 from __future__ import annotations
 
+import asyncio
 import weakref
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -89,13 +90,13 @@ def _patch_tools(patches: Patches, module: str) -> None:
 
 def _patch_workflows(patches: Patches, module: str) -> None:
     patches.wrap(module, "start_workflow_span", _workflow_span)
-    patches.wrap(module, "_activate_span", _activated)
+    patches.wrap(module, "_activate_span", _activated_for_a_workflow)
     patches.trace(module, "Workflow._run_workflow_with_tracing", _workflow, _ended_without_result)
 
 
 def _patch_functional(patches: Patches, module: str) -> None:
     patches.wrap(module, "start_workflow_span", _workflow_span)
-    patches.wrap(module, "_activate_span", _activated)
+    patches.wrap(module, "_activate_span", _activated_for_a_workflow)
     patches.trace(module, "FunctionalWorkflow._run_core", _workflow, _ended_without_result)
 
 
@@ -105,6 +106,7 @@ def _patch_builder(patches: Patches, module: str) -> None:
 
 def _patch_attributes(patches: Patches, module: str) -> None:
     patches.wrap(module, "_get_span_attributes", _without_content)
+    patches.wrap(module, "_get_span", _open_span)
     patches.wrap(module, "_start_streaming_span", _stream_span)
     patches.wrap(module, "_activate_span", _activated)
 
@@ -207,6 +209,31 @@ def _activated(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...]
         span = kwargs.get("span", args[0] if args else None)
         hides = isinstance(span, NonRecordingSpan) and goes_nowhere(_tracer())
     return nullcontext() if hides else wrapped(*args, **kwargs)
+
+
+def _activated_for_a_workflow(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    activated = _activated(wrapped, instance, args, kwargs)
+    return _telling_of_cancellation(activated, kwargs.get("span", args[0] if args else None))
+
+
+def _open_span(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return _telling_of_cancellation(wrapped(*args, **kwargs))
+
+
+@contextmanager
+def _telling_of_cancellation(opened: Any, span: Any = None) -> Iterator[Any]:
+    """The framework tells of its spans what failed, but not what was cancelled."""
+    with opened as entered:
+        try:
+            yield entered
+        except asyncio.CancelledError as error:
+            with _guard.guard("agent_framework.cancelled"):
+                cancelled = entered if span is None else span
+                if reaches_us(cancelled):
+                    Completion("agent", cancelled).fail(error)
+            raise
 
 
 def _silent(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -71,6 +71,23 @@ def _patch_clients(patches: Patches) -> None:
     patch_all_below(patches, BaseLLMClient, _CLIENT_METHODS)
 
 
+def _patch_factory(patches: Patches) -> None:
+    patches.wrap("aiecs.llm.client_factory", "LLMClientFactory.get_client", partial(_given_out, patches))
+
+
+def _given_out(patches: Patches, wrapped: Callable[..., Any], factory: Any, args: Any, kwargs: Any) -> Any:
+    client = wrapped(*args, **kwargs)
+    _patch_client(patches, client)
+    return client
+
+
+def _patch_client(patches: Patches, client: Any) -> None:
+    """A client need not be a `BaseLLMClient`: whatever can `generate_text` is one."""
+    if client is not None and hasattr(type(client), "generate_text"):
+        with _guard.guard("aiecs.client"):
+            patch_inherited(patches, type(client), _CLIENT_METHODS)
+
+
 def _patch_generate(patches: Patches, client: type, method: str) -> None:
     patches.trace(client, method, _generation, _generated, begin)
 
@@ -83,6 +100,7 @@ _CLIENT_METHODS: dict[str, PatchMethod] = {"generate_text": _patch_generate, "st
 _PARTS: dict[str, Callable[[Patches], None]] = {
     "aiecs.domain.agent.base_agent": _patch_agents,
     "aiecs.domain.agent.plugins.hooks.tool_dispatch": patch_dispatch,
+    "aiecs.llm.client_factory": _patch_factory,
     "aiecs.llm.clients.base_client": _patch_clients,
     "aiecs.tools.base_tool": patch_tools,
     "aiecs.tools.tool_executor.tool_executor": patch_executor,
@@ -92,14 +110,10 @@ PARTS = tuple(_PARTS)
 
 
 def _agent(patches: Patches, agent: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
-    """A client need not be a `BaseLLMClient`: whatever can `generate_text` is one. Directly inside itself an agent
-    tries again, or one of its methods calls another."""
+    """Directly inside itself an agent tries again, or one of its methods calls another."""
     if is_under_way(id(agent)):
         return None
-    client = get(agent, "llm_client") or get(agent, "_llm_client")
-    if client is not None and hasattr(type(client), "generate_text"):
-        with _guard.guard("aiecs.client"):
-            patch_inherited(patches, type(client), _CLIENT_METHODS)
+    _patch_client(patches, get(agent, "llm_client") or get(agent, "_llm_client"))
     return "agent", _agents_name(agent), None, (id(agent), _task(args, kwargs))
 
 

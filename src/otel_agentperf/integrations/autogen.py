@@ -28,6 +28,7 @@ from ..capture.patching import Patches, when_imported
 from ..capture.streams import drive_async_generator, drive_coroutine
 from ..capture.tracing import SUPPRESSED, state
 from ..capture.usage import get
+from ._answer_caches import looking_up, lookup
 from ._native_spans import goes_elsewhere
 from ._spans import atapped, mark_failed, own_attributes
 from ._subclasses import PatchMethod, patch_all_below
@@ -37,10 +38,11 @@ MODULES = ("autogen_core",)
 DISTRIBUTION = "autogen-agentchat"
 VERSIONS = ">=0.7,<1"
 SOURCE = "wrapped"
-COVERS = ("agents", "tools", "llm", "tokens", "streaming", "handoffs")
+COVERS = ("agents", "tools", "llm", "tokens", "streaming", "handoffs", "caches")
 PARTS = (
     "autogen_core.models", "autogen_core.tools", "autogen_core._single_threaded_agent_runtime",
     "autogen_agentchat.base", "autogen_agentchat.agents", "autogen_agentchat.teams", "autogen_ext.tools.mcp._workbench",
+    "autogen_ext.models.cache",
 )  # fmt: skip
 LIMITS = (
     "Streamed answers of OpenAI clients carry no tokens unless the client is made with"
@@ -63,7 +65,8 @@ _running: WeakValueDictionary[str, Context] = WeakValueDictionary()
 
 def patch(patches: Patches) -> None:
     """Each part when the program imports it: models are used without agents, agents without teams."""
-    parts = (_patch_models, _patch_tools, _patch_runtime, _patch_chat_agents, _patch_agents, _patch_teams, _patch_mcp)
+    parts = (_patch_models, _patch_tools, _patch_runtime, _patch_chat_agents, _patch_agents, _patch_teams, _patch_mcp,
+             _patch_cache)  # fmt: skip
     for module, patch_part in zip(PARTS, parts, strict=True):
         when_imported((module,), partial(patch_part, patches))
 
@@ -161,6 +164,10 @@ def _patch_teams(patches: Patches) -> None:
 
 def _patch_mcp(patches: Patches) -> None:
     _silence(patches, "autogen_ext.tools.mcp._workbench", "trace_tool_span")
+
+
+def _patch_cache(patches: Patches) -> None:
+    patches.wrap("autogen_ext.models.cache", f"{_CACHE}._check_cache", looking_up(_look_up, _looked_up))
 
 
 # --- AutoGen's own spans --------------------------------------------------------------------------------
@@ -430,3 +437,15 @@ def _model_streamed(wrapped: Callable[..., Any], client: Any, args: tuple[Any, .
 @_guard.guarded("autogen.stream", None)
 def _begin_stream(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation | None:
     return start(*_model(client, args, kwargs))
+
+
+def _look_up(cache: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
+    messages = kwargs.get("messages", args[0] if args else None)
+    return lookup(_CACHE, "autogen", _said(messages))
+
+
+def _looked_up(invocation: Invocation, found: Any) -> Any:
+    """Answer and key."""
+    invocation.hit(found[0] is not None)
+    invocation.stop()
+    return found

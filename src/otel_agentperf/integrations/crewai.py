@@ -155,7 +155,19 @@ def _begin_step(kind: str, name: str, attributes: dict[str, Any], arguments: Any
     """A step around calls, neither a model's nor a tool's."""
     if context_api.get_value(SUPPRESSED):
         return None
-    return Invocation("other", state.tracer.start_span(sanitize.name(name), attributes=attributes))
+    return _Step("other", state.tracer.start_span(sanitize.name(name), attributes=attributes))
+
+
+class _Step(Invocation):
+    """A flow's method that waits for a person's feedback raises, and the flow goes on another day."""
+
+    __slots__ = ()
+
+    def fail(self, error: BaseException) -> None:
+        if type(error).__name__ == "HumanFeedbackPending":
+            self.stop()
+        else:
+            super().fail(error)
 
 
 def _step_ended(invocation: Invocation, result: Any) -> Any:

@@ -37,6 +37,7 @@ COVERS = ("agents", "tools", "llm", "tokens", "streaming", "handoffs")
 LIMITS = (
     "ADK traces with the global tracer provider, whatever instrument(tracer_provider=…) is given: set the global one.",
     "Live (bidirectional) sessions show their tools, but no model calls; run_async shows both.",
+    "ADK puts the text of exceptions on its spans.",
 )
 
 _MODULE = MODULES[0]

@@ -36,7 +36,7 @@ COVERS = ("agents", "tools", "llm", "tokens", "streaming", "handoffs")
 LIMITS = (
     "Strands traces with the provider that is global when its first agent is made, not that of instrument(…): set it.",
     "Strands puts messages on its spans as events; OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_unredacted_attributes= redacts"
-    " them.",
+    " them, but not the text of exceptions.",
 )
 
 _TRACER = "strands.telemetry.tracer"

@@ -80,9 +80,16 @@ def rows(run: AgentRun) -> Iterator[Row]:
         depth, spans = stack.pop()
         critical = sorted(stretch for span in spans for stretch in segments.get(span.span_id, ()))
         yield Row(depth, spans, _union((span.start_ns, span.end_ns) for span in spans), critical)
-        children = [child for span in spans for child in run.children.get(span.span_id, ())]
+        children = [child for span in spans for child in _children(run, span)]
         groups = _groups(children, apart=len(spans) == 1)
         stack.extend((depth + 1, group) for group in reversed(groups))
+
+
+def _children(run: AgentRun, span: SpanRecord) -> Iterator[SpanRecord]:
+    """Of one call that two instrumentations describe, only the row that is counted."""
+    for child in run.children.get(span.span_id, ()):
+        inner = list(_children(run, child)) if child.double else []
+        yield from inner or [child]
 
 
 def _groups(children: Sequence[SpanRecord], apart: bool) -> list[list[SpanRecord]]:
