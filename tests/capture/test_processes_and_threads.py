@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import FrameType
 
 import pytest
+import wrapt
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, get_value, set_value
 from opentelemetry.sdk.metrics import MeterProvider
@@ -91,6 +93,30 @@ def test_restoring_gives_submit_back() -> None:
     assert ThreadPoolExecutor.submit is not before
     patches.restore()
     assert ThreadPoolExecutor.submit is before
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+def test_beside_another_instrumentation_of_submit(recorded: Recording, first: str) -> None:
+    """OpenTelemetry's own for threads tells the pool by the binding of what it has wrapped."""
+    before = ThreadPoolExecutor.submit
+    pools = []
+
+    def theirs(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        pools.append(instance)
+        return wrapped(*args, **kwargs)
+
+    patches = Patches()
+    wrap = [partial(wrapt.wrap_function_wrapper, ThreadPoolExecutor, "submit", theirs), partial(threads.patch, patches)]
+    for step in wrap if first == "theirs" else reversed(wrap):
+        step()
+    try:
+        with ThreadPoolExecutor(1) as pool, agent("a"):
+            pool.submit(inner).result()
+    finally:
+        patches.restore()
+        ThreadPoolExecutor.submit = before  # type: ignore[method-assign]
+    assert pools == [pool]
+    assert recorded.parent_of("execute_tool inner") == "invoke_agent a"
 
 
 def test_many_threads_each_with_a_run_of_its_own() -> None:

@@ -22,10 +22,11 @@ def patch(patches: Patches) -> None:
 def _carrying(patches: Patches, submit: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(submit)
     def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        bound = submit.__get__(self)  # another instrumentation's wrapper tells methods by their binding
         context = context_api.get_current()
         if not args or not context or not patches.active:
-            return submit(self, *args, **kwargs)
-        return submit(self, _run_in, context, *args, **kwargs)
+            return bound(*args, **kwargs)
+        return bound(_run_in, context, *args, **kwargs)
 
     return call
 
