@@ -48,9 +48,13 @@ def walk_back(root: SpanRecord, children: Mapping[str, Sequence[SpanRecord]]) ->
         yield PathSegment(top.span, since, top.now)
         if child is None:
             stack.pop()
+            continue
+        top.now = child.start
+        below = children.get(child.span.span_id)
+        if below:
+            stack.append(_Open(child, below))
         else:
-            top.now = child.start
-            stack.append(_Open(child, children.get(child.span.span_id, ())))
+            yield PathSegment(*child)
 
 
 def critical_times(path: Iterable[PathSegment]) -> dict[str, int]:

@@ -16,4 +16,7 @@ def self_time_ns(span: SpanRecord, children: Iterable[SpanRecord]) -> int:
 
 def self_times(spans: Iterable[SpanRecord], children: Mapping[str, Sequence[SpanRecord]]) -> dict[str, int]:
     """Self time in nanoseconds by span id."""
-    return {span.span_id: self_time_ns(span, children.get(span.span_id, ())) for span in spans}
+    return {
+        span.span_id: self_time_ns(span, children[span.span_id]) if span.span_id in children else span.duration_ns
+        for span in spans
+    }

@@ -27,6 +27,7 @@ class Needs:
         self._values: dict[str, tuple[str, ...] | None] = {}
         self._texts: dict[str, tuple[str, str]] = {}
         self._direct: dict[tuple[str, str], Relation] = {}
+        self._surely: dict[str, tuple[SpanRecord, ...]] = {}
         self._known: dict[str, Mapping[str, Relation]] = {}
 
     def needs(self, later: SpanRecord, earlier: SpanRecord) -> Relation:
@@ -41,17 +42,28 @@ class Needs:
         that all ways to a call are known when it is looked at."""
         before = self._ended_before(later)
         relations = {span.span_id: self._directly(later, span) for span in before}
+        places = {span.span_id: place for place, span in enumerate(before)}
         for index in range(len(before) - 1, 0, -1):
             span = before[index]
             relation = relations[span.span_id]
-            for needed in before[:index] if relation is not False else ():
+            if relation is False:
+                continue
+            # Two links that nobody can tell are no sign of a chain.
+            for needed in before[:index] if relation else self._surely_needed(span):
                 if needed.end_ns > span.start_ns:
                     break
-                link = self._directly(span, needed)
-                # Two links that nobody can tell are no sign of a chain.
-                if True in (link, relation):
-                    relations[needed.span_id] = _either(relations[needed.span_id], _both(relation, link))
+                if places.get(needed.span_id, index) < index:
+                    link = _both(relation, self._directly(span, needed))
+                    relations[needed.span_id] = _either(relations[needed.span_id], link)
         return relations
+
+    def _surely_needed(self, span: SpanRecord) -> tuple[SpanRecord, ...]:
+        """Those that had ended before the call and that it needs directly; mostly none."""
+        if span.span_id not in self._surely:
+            self._surely[span.span_id] = tuple(
+                needed for needed in self._ended_before(span) if self._directly(span, needed) is True
+            )
+        return self._surely[span.span_id]
 
     def _ended_before(self, later: SpanRecord) -> list[SpanRecord]:
         place = bisect_right(self._by_end, later.start_ns, key=attrgetter("end_ns"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..model import SpanRecord
 from ._writes import words
 
@@ -13,5 +15,10 @@ _NO_PEOPLE = frozenset("guardrail validate validation".split())
 
 def waits_for_person(span: SpanRecord) -> bool:
     """Does the name say that somebody is asked?"""
-    said = words(span.operation)
+    return _asks_somebody(span.operation)
+
+
+@lru_cache(maxsize=1_024)
+def _asks_somebody(name: str) -> bool:
+    said = words(name)
     return bool(_PEOPLE & said) and not _NO_PEOPLE & said

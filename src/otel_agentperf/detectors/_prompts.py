@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..model import PROMPT_BLOCK, AgentRun, Prompt, SpanRecord
-from ._rounds import members_by_agent
 
 _CHARACTERS_A_TOKEN = 4
 BLOCK_TOKENS = PROMPT_BLOCK // _CHARACTERS_A_TOKEN
@@ -31,7 +30,7 @@ class Talk(NamedTuple):
 def talks(run: AgentRun) -> dict[tuple[str, str], list[Talk]]:
     """By the names of the agent and the model."""
     found: dict[tuple[str, str], dict[str, Talk]] = defaultdict(dict)
-    for owner, members in members_by_agent(run).items():
+    for owner, members in run.members.items() if run.thinking else ():
         steps = 0
         for span in members:
             if span.kind != "llm":

@@ -8,13 +8,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from ..model import AgentRun, Change, Kind, SpanRecord
+from ..model import AgentRun, Change, SpanRecord
 
-STEPS: frozenset[Kind] = frozenset({"tool", "mcp", "retrieval", "agent", "workflow"})
-"""what an agent's model decides to do"""
-_MEMBERS: frozenset[Kind] = STEPS | {"llm"}
-_CALLS: frozenset[Kind] = frozenset({"tool", "mcp", "retrieval", "llm", "embedding"})
-"""what happens inside one is part of it, but an agent"""
 JITTER_NS = 1_000_000
 """one call may start this much before the end of the one that it follows: clocks, and ends that are recorded late"""
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -28,30 +23,6 @@ _HANDOFF = re.compile(
 def is_handoff(name: str) -> bool:
     """Does a tool or step of this name hand over to another agent (`transfer_to_refunds`, `handoff a to b`)?"""
     return bool(_HANDOFF.search(_CAPITAL.sub("_", name)))
-
-
-def outside_calls(run: AgentRun) -> Iterable[SpanRecord]:
-    """The spans that are not a part of another call: what an agent, a framework's step or the program itself does."""
-    inside: set[str] = set()
-    for span in run.walk():
-        within = span.parent_id in inside and span is not run.root
-        if span.kind in _CALLS or (within and span.kind not in ("agent", "workflow")):
-            inside.add(span.span_id)
-        if not within or span.kind in ("agent", "workflow"):
-            yield span
-
-
-def members_by_agent(run: AgentRun) -> dict[str, list[SpanRecord]]:
-    """By the span id of each agent: its own model calls and what it calls, each by start."""
-    members: dict[str, list[SpanRecord]] = defaultdict(list)
-    for span in outside_calls(run):
-        if span.kind in _MEMBERS and span is not run.root:
-            own = span.kind in ("agent", "workflow")
-            owner = run.agents.get(span.parent_id or "", run.root.span_id) if own else run.agents[span.span_id]
-            members[owner].append(span)
-    for spans in members.values():
-        spans.sort(key=lambda span: (span.start_ns, span.end_ns))
-    return members
 
 
 def without(run: AgentRun, rounds: Iterable[Sequence[SpanRecord]]) -> Change:

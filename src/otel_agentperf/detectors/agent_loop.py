@@ -10,7 +10,7 @@ from ..model import AgentRun, Finding, SpanRecord
 from ._calls import ids, seconds, severity, total_s
 from ._cycles import Cycle, cycles
 from ._polling import is_meant_to_repeat, says_ask_again
-from ._rounds import members_by_agent, without
+from ._rounds import without
 from ._writes import words
 
 TITLE = "agent going in circles"
@@ -49,7 +49,7 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     rather than a model decides, and for model calls alone: the same prompt again is sampling as often as not. Where
     results are hidden it is no more than information; where all the calls failed it is a `retry_storm`."""
     found: dict[tuple[str, tuple[str, ...]], list[_Loop]] = defaultdict(list)
-    for owner, members in members_by_agent(run).items():
+    for owner, members in run.members.items() if run.thinking else ():
         for loop in _loops(run, run.by_id[owner], _rounds(members)):
             found[run.agent_of(owner), tuple(_names(loop))].append(loop)
     for loops in found.values():

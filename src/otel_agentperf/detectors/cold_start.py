@@ -51,7 +51,7 @@ def detect(run: AgentRun) -> Iterable[Finding]:
 def _inside_model_calls(run: AgentRun) -> set[str]:
     """The requests that a model's client makes are part of the model call."""
     inside: set[str] = set()
-    for span in run.walk():
+    for span in run.walk() if run.thinking or any(span.kind == "embedding" for span in run.spans) else ():
         parent = run.by_id.get(span.parent_id or "")
         if span is not run.root and parent and (parent.span_id in inside or parent.kind in _MODEL_CALLS):
             inside.add(span.span_id)
@@ -64,6 +64,8 @@ def _cold(run: AgentRun, calls: Sequence[SpanRecord], lookups: _Lookups) -> _Col
     least = int(run.threshold("cold_start.calls", 3, first))
     if len(calls) <= least or first.error is not None or not run.callers.isdisjoint(span.span_id for span in calls):
         return None
+    if first.duration_s < run.threshold("cold_start.excess_s", 0.5, first):
+        return None  # most are, which spares the rest
     beside = [span for span in calls[1:] if span.start_ns < first.end_ns and span.error is None]
     measure = _measure(run, first, calls)
     later = [span for span in _comparable(run, first, beside, calls, lookups) if measure(span) is not None]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..model import RUN_KINDS, AgentRun, Change, Finding, Kind, Severity, SpanRecord
 from ._calls import ids, seconds, severity, total_s
-from ._rounds import JITTER_NS, is_handoff, outside_calls, without
+from ._rounds import JITTER_NS, is_handoff, without
 
 TITLE = "agents handing back and forth"
 THRESHOLDS = frozenset({"alternations"})
@@ -53,6 +53,8 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     model calls of one agent's span that name other agents. Tools that hand over are no work. Where nothing shows a
     hand-over and no tool failed (a writer and its reviewer) it is no more than information."""
     found: dict[tuple[str, ...], list[_Rally]] = defaultdict(list)
+    if not _several_speak(run):
+        return
     signs = _Signs(run)
     for visits, nested in chain(_following(run, signs), _nested(run, signs)):
         for rally in _rallies(visits, nested):
@@ -64,6 +66,11 @@ def detect(run: AgentRun) -> Iterable[Finding]:
         yield _finding(run, rallies)
 
 
+def _several_speak(run: AgentRun) -> bool:
+    """From one to another and back takes three calls of agents or models."""
+    return sum(span.kind in RUN_KINDS or span.kind == "llm" for span in run.spans) >= 3
+
+
 class _Signs:
     """The ids of the spans in which somebody works or hands over, and of all spans above those."""
 
@@ -72,7 +79,7 @@ class _Signs:
         self.work: set[str] = set()
         self.handoffs: set[str] = set()
         self.working_agents: set[str] = set()
-        for span in outside_calls(run):
+        for span in run.outside_calls:
             if is_handoff(span.operation) or any(map(is_handoff, span.asks or ())):
                 self._mark(span, self.handoffs)
             elif span.kind in _WORK and span.error is None:
@@ -90,7 +97,7 @@ def _following(run: AgentRun, signs: _Signs) -> Iterator[tuple[list[_Visit], boo
     """The visits below each agent, or the run's root, one after another; a new list where they overlap."""
     below: dict[str, list[SpanRecord]] = defaultdict(list)
     steps = _step_names(run)
-    for span in outside_calls(run):
+    for span in run.outside_calls:
         if span is not run.root:
             below[_called_by(run, span)].append(span)
     for spans in below.values():

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..model import RUN_KINDS, AgentRun, Finding, Kind, SpanRecord
 from ._calls import ids
-from ._rounds import JITTER_NS, members_by_agent
+from ._rounds import JITTER_NS
 
 TITLE = "too much data moved"
 THRESHOLDS = frozenset({"bytes", "share", "tokens"})
@@ -71,7 +71,7 @@ def _taken(span: SpanRecord) -> int:
 
 
 def _filling(run: AgentRun) -> Iterator[_Payload]:
-    for members in members_by_agent(run).values():
+    for members in run.members.values() if run.thinking else ():
         turns = [span for span in members if span.kind == "llm" and span.error is None]
         for span in members:
             ended = max(span.start_ns, span.end_ns - JITTER_NS)

@@ -34,6 +34,8 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     """A failed attempt followed by another of the same call: ≥3 attempts, or failed time ≥10 % of the run. One
     quick retry that helped is silent, and so are failures of different items of a loop."""
     chains: dict[tuple[str, str, str], list[Chain]] = defaultdict(list)
+    if all(span.error is None for span in run.spans):
+        return
     for parent, children in run.children.items():
         for chain in _chains(run, children):
             call = named(run, chain[0].call)

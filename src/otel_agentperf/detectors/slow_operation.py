@@ -84,7 +84,7 @@ def _waits_for_run(run: AgentRun, span: SpanRecord) -> bool:
 def _own_times(run: AgentRun, span: SpanRecord) -> tuple[float, float]:
     """Seconds of the call, and of it on the critical path, without the calls inside it."""
     own, critical = run.self_ns.get(span.span_id, 0), run.critical_ns.get(span.span_id, 0)
-    for inner in _steps(run, span):
+    for inner in _steps(run, span) if span.span_id in run.children else ():
         own += run.self_ns.get(inner.span_id, 0)
         critical += run.critical_ns.get(inner.span_id, 0)
     own = span.duration_ns if span.kind in _MODEL_CALLS else min(own, span.duration_ns)

@@ -6,12 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 
 from .._entries import Budget
 from .._once import once
 from .kinds import RUN_KINDS, Kind
 from .measured import PastCalls
 from .spans import SpanRecord
+
+_CALLS: frozenset[Kind] = frozenset({"tool", "mcp", "retrieval", "llm", "embedding"})
+"""what happens inside one is part of it, but an agent"""
+_MEMBERS: frozenset[Kind] = frozenset({"tool", "mcp", "retrieval", "agent", "workflow", "llm"})
+_when = attrgetter("start_ns", "end_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,32 @@ class AgentRun:
                 if told is not None:
                     return told
         return self.thresholds.get(name, default)
+
+    @once
+    def outside_calls(self) -> tuple[SpanRecord, ...]:
+        """The spans that are not a part of another call: what an agent, a framework's step or the program itself does;
+        parents before children."""
+        found: list[SpanRecord] = []
+        inside: set[str] = set()
+        for span in self.walk():
+            within = span.parent_id in inside and span is not self.root
+            if span.kind in _CALLS or (within and span.kind not in RUN_KINDS):
+                inside.add(span.span_id)
+            if not within or span.kind in RUN_KINDS:
+                found.append(span)
+        return tuple(found)
+
+    @once
+    def members(self) -> Mapping[str, Sequence[SpanRecord]]:
+        """By the span id of each agent: its own model calls and what it calls, each by start."""
+        found: dict[str, list[SpanRecord]] = defaultdict(list)
+        for span in self.outside_calls:
+            if span.kind in _MEMBERS and span is not self.root:
+                caller = (span.parent_id or "") if span.kind in RUN_KINDS else span.span_id
+                found[self.agents.get(caller, self.root.span_id)].append(span)
+        for spans in found.values():
+            spans.sort(key=_when)
+        return found
 
     @once
     def history(self) -> Mapping[tuple[Kind, str], PastCalls]:
