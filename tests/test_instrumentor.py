@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from _programs import Ran, auto, run
 from _recording import Kept
-from otel_agentperf import _guard, agent, instrument, tool, uninstrument
+from otel_agentperf import AgentPerfSpanProcessor, _guard, agent, instrument, tool, uninstrument
 from otel_agentperf._config import Config
 from otel_agentperf.capture.tracing import state
 from otel_agentperf.instrumentor import AgentPerfInstrumentor
@@ -322,6 +323,38 @@ def test_instrumenting_loads_only_what_a_program_without_agents_needs(tmp_path: 
     print(sorted(slow & (sys.modules.keys() - before)), "otel_agentperf.analysis.analyze" in sys.modules)
     """
     assert run(tmp_path, program).output == "[] False\n"
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "import cachetools",
+        "otel_agentperf.tool(len)",
+        "otel_agentperf.agent('a')",
+        "provider.get_tracer('theirs').start_span('first')",
+    ],
+)
+def test_the_analysis_is_loaded_when_there_will_be_runs(tmp_path: Path, work: str) -> None:
+    program = f"""
+    import sys, otel_agentperf
+    from opentelemetry.sdk.trace import TracerProvider
+    provider = TracerProvider()
+    otel_agentperf.instrument(tracer_provider=provider)
+    before = "otel_agentperf.reporting" in sys.modules
+    {work}
+    print(before, "otel_agentperf.reporting" in sys.modules)
+    """
+    assert run(tmp_path, program).output == "False True\n"
+
+
+def test_loading_late_is_not_the_first_spans_time(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, load = Kept(), AgentPerfSpanProcessor.load
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    provider.add_span_processor(AgentPerfSpanProcessor(load=False))
+    monkeypatch.setattr(AgentPerfSpanProcessor, "load", lambda processor: (time.sleep(0.3), load(processor))[1])
+    provider.get_tracer("theirs").start_span("first").end()
+    (span,) = kept.spans
+    assert (span.end_time or 0) - (span.start_time or 0) < 0.3e9
 
 
 def test_both_ways_of_instrumenting_are_one(provider: TracerProvider) -> None:

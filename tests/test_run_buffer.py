@@ -8,6 +8,8 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otel_agentperf.run_buffer import Bucket, RunBuffer
 
@@ -199,6 +201,55 @@ def test_the_oldest_run_gives_way_to_too_many(buffer: RunBuffer) -> None:
     assert Spans(buffer, 0).end(1) is None
     assert Spans(buffer, 1).end(1) is not None
     assert buffer.dropped == {"full": 1}
+
+
+def test_the_oldest_run_gives_way_to_too_many_spans_of_all_runs_together() -> None:
+    buffer = RunBuffer(max_runs=1_000, max_spans=10)
+    roots = {trace: Spans(buffer, trace) for trace in range(1, 101)}
+    for spans in roots.values():
+        spans.start(1, agent=True)
+        for span_id in range(2, 9):
+            spans.whole(span_id, 1)
+    assert len(buffer) == 25  # of 8 spans each
+    assert buffer.dropped == {"full": 75 * 8}
+    last = roots[100].end(1)
+    assert last is not None
+    assert (len(last.spans()), last.dropped) == (8, 0)
+    assert roots[1].end(1) is None
+    for trace in range(76, 100):
+        roots[trace].end(1)
+    assert (len(buffer), buffer._size) == (0, 0)
+
+
+def test_the_only_trace_keeps_what_it_has_and_takes_no_more() -> None:
+    buffer = RunBuffer(max_runs=1_000, max_spans=10)
+    spans = Spans(buffer)
+    spans.start(1)
+    for agent in range(100, 10_100, 100):
+        spans.start(agent, 1, agent=True)
+        for span_id in range(agent + 1, agent + 9):
+            spans.whole(span_id, agent)
+    assert buffer._size == 200
+    first, last = spans.end(100), spans.end(10_000)
+    assert first is not None
+    assert (len(first.spans()), first.dropped) == (9, 0)
+    assert last is None
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(0, 9), st.booleans(), st.booleans())))
+def test_what_is_kept_is_counted_right(steps: list[tuple[int, int, int, bool, bool]]) -> None:
+    buffer = RunBuffer(max_runs=3, max_spans=6)
+    for trace_id, span_id, parent, agent, ends in steps:
+        if ends:
+            bucket = buffer.ended(trace_id, span_id, span_id)
+            if bucket is not None and bucket.root_id == span_id:
+                buffer.close(trace_id, bucket)
+        elif not buffer.is_open(trace_id, span_id):
+            buffer.started(trace_id, span_id, parent or None, None, agent)
+        assert buffer._size == sum(trace.size for trace in buffer._traces.values())
+        assert all(trace.size >= 0 for trace in buffer._traces.values())
+    buffer.drain()
+    assert (len(buffer), buffer._size) == (0, 0)
 
 
 def test_a_run_that_never_ends_is_forgotten_with_age() -> None:

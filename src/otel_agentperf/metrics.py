@@ -24,20 +24,23 @@ _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 2
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MOST_NAMES = 200
+_MOST_FAILURES = 400
+"""series of an instrument with an error's type: with those without one it stays below the SDK's own limit of 2,000,
+beyond which all labels are lost"""
 OTHER = "_OTHER"
 
 
 class Labels:
-    """At most `_MOST_NAMES` different values a label; the rest is `_OTHER`."""
+    """At most `most` different values a label; the rest is `_OTHER`."""
 
     def __init__(self) -> None:
         self._seen: dict[str, set[str]] = {}
 
-    def bounded(self, label: str, value: str) -> str:
+    def bounded(self, label: str, value: str, most: int = _MOST_NAMES) -> str:
         seen = self._seen.setdefault(label, set())
         if value in seen:
             return value
-        if len(seen) >= _MOST_NAMES:
+        if len(seen) >= most:
             return OTHER
         seen.add(value)
         return value
@@ -124,7 +127,8 @@ class Metrics:
         key, operation = _CALL_LABELS[span.kind]
         labels = {names.GEN_AI_OPERATION_NAME: operation, key: name}
         if span.error is not None:
-            labels[names.ERROR_TYPE] = self._labels.bounded("error", span.error)
+            told = self._labels.bounded(f"{span.kind} and error", f"{name}\0{span.error}", _MOST_FAILURES)
+            labels[names.ERROR_TYPE] = OTHER if told == OTHER else self._labels.bounded("error", span.error)
         self._durations[span.kind].record(span.duration_s, labels)
         if span.first_chunk_s is not None and span.kind == "llm":
             self._first_chunk.record(span.first_chunk_s, labels)

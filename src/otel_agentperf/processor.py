@@ -6,7 +6,8 @@ It sees the spans of all instrumentations, and works before or after any exporte
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +30,6 @@ from .run_buffer import Bucket, RunBuffer
 if TYPE_CHECKING:
     from .model import Report
     from .reporting import Reporter
-    from .sensors import Sensors
 
 Listener = Callable[["Report"], object]
 L = TypeVar("L", bound=Listener)
@@ -57,7 +57,8 @@ class AgentPerfSpanProcessor(SpanProcessor):
     """Add it to a `TracerProvider`, before or after the exporters: `provider.add_span_processor(…)`.
 
     `config`: settings, read from the environment unless given. `meter_provider`: the global one unless given.
-    `tracer_provider`: the one it is added to, needed only where reports must leave on spans of their own.
+    `tracer_provider`: the one it is added to, needed only where reports must leave on spans of their own. `load`: False
+    leaves importing the analysis (70 ms) to a call of `load`, or to the first span.
     """
 
     def __init__(
@@ -65,17 +66,27 @@ class AgentPerfSpanProcessor(SpanProcessor):
         config: _config.Config | None = None,
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
+        load: bool = True,
     ) -> None:
         self._config = config or state.config
         self._enabled = self._config.enabled
         self._buffer = RunBuffer(self._config.max_runs, self._config.max_spans, self._config.max_age_s)
         self._metrics = Metrics(meter_provider, self._buffer)
-        self._sensors: Sensors | None = None
         self._reporter: Reporter | None = None
         self._sees_endings = False
         self._tracer = trace.get_tracer(SCOPE, VERSION, tracer_provider) if tracer_provider else None
-        if self._config.thresholds or self._config.suppress:
-            self._load_reporter()  # which tells of names in them that nothing goes by
+        if load or self._config.thresholds or self._config.suppress:  # which may name what nothing goes by
+            self.load()
+
+    def load(self) -> Reporter:
+        """Import and make what a run needs, before one starts rather than while its clock runs."""
+        if self._reporter is not None:
+            return self._reporter
+        with loading:
+            from .reporting import Reporter
+
+            self._reporter = self._reporter or Reporter(self._config, self._metrics, self._buffer)
+            return self._reporter
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Put the span into its run's bucket."""
@@ -89,7 +100,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
                 parent_id = None
             is_agent = looks_like_agent(name, attributes)
             bucket = self._buffer.started(context.trace_id, context.span_id, parent_id, span, is_agent)
-            sensors = self._sensors or self._load_sensors()
+            sensors = (self._reporter or self._loaded_late(span)).sensors
             if bucket is not None and (bucket.mark is None or began >= sensors.due_ns or sensors.are_watching()):
                 sensors.span_started(name, context, bucket, is_agent, began)
         except Exception as fault:  # noqa: BLE001 - ours; it would reach the user's program
@@ -105,7 +116,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         try:
             report = self._end(span)
             if report is not None:
-                self._load_reporter().deliver(report, span, self._tracer or state.tracer)
+                self.load().deliver(report, span, self._tracer or state.tracer)
         except Exception as fault:  # noqa: BLE001 - see on_start
             _guard.swallowed("processor.on_ending", fault)
         self._metrics.self_ns += perf_counter_ns() - began
@@ -121,13 +132,18 @@ class AgentPerfSpanProcessor(SpanProcessor):
         with _guard.guard("processor.on_end"):
             report = self._end(span)
             if report is not None:
-                self._load_reporter().deliver(report, span, self._tracer or state.tracer, ending=False)
+                self.load().deliver(report, span, self._tracer or state.tracer, ending=False)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Spans that no report has seen, by reason: full, old, late, orphan."""
+        return self._buffer.dropped
 
     def shutdown(self) -> None:
         """Report the runs that are still open, as incomplete."""
         now = time.time_ns()
-        if self._sensors is not None:
-            self._sensors.stop()
+        if self._reporter is not None:
+            self._reporter.sensors.stop()
         for bucket, open_spans in self._buffer.drain():
             with _guard.guard("processor.shutdown"):
                 self._report_open(bucket, open_spans, now)
@@ -140,11 +156,11 @@ class AgentPerfSpanProcessor(SpanProcessor):
         record = ended(span)
         context, scope = record.context, record.scope
         span_id = context.span_id
-        # Our own spans' attributes are small; others' may hold megabytes that must not be kept until the run ends.
-        if scope is not None and scope.name == SCOPE:
+        # What we put on a span is small; what others do may be megabytes that must not be kept until the run ends.
+        if scope is not None and scope.name == SCOPE and names.BOUNDED.issuperset(record.attributes):
             bucket = self._buffer.ended(context.trace_id, span_id, record)
         else:
-            classified = self._load_reporter().classified(record, exception_type(span))
+            classified = self.load().classified(record, exception_type(span))
             bucket = self._buffer.ended(context.trace_id, span_id, classified)
             state.siblings.forget(span_id)
         if bucket is None:
@@ -155,7 +171,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         report = self._report(bucket, span) if self._ends_run(bucket, span, context, is_root) else None
         if is_root:
             self._buffer.close(context.trace_id, bucket)
-            self._load_sensors().ended(context, bucket)
+            self.load().sensors.ended(context, bucket)
         return report
 
     def _ends_run(self, bucket: Bucket, span: ReadableSpan, context: SpanContext, is_root: bool) -> bool:
@@ -183,7 +199,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         return False
 
     def _report(self, bucket: Bucket, span: ReadableSpan) -> Report | None:
-        report = self._load_reporter().report(bucket, span, self._load_sensors())
+        report = self.load().report(bucket, span)
         if report is not None:
             for listener in list(_listeners):
                 with _guard.guard("on_report"):
@@ -197,27 +213,15 @@ class AgentPerfSpanProcessor(SpanProcessor):
         bucket.records.extend(ended(span)._replace(end_ns=now) for span in open_spans)
         bucket.dropped += 1
         self._report(bucket, root)
-        self._load_sensors().ended(root.get_span_context(), bucket)
+        self.load().sensors.ended(root.get_span_context(), bucket)
 
-    def _load_sensors(self) -> Sensors:
-        """With the first span: a program that makes none need not wait for psutil."""
-        if self._sensors is not None:
-            return self._sensors
-        with loading:
-            from .sensors import Sensors
-
-            self._sensors = self._sensors or Sensors(self._config, self._buffer)
-            return self._sensors
-
-    def _load_reporter(self) -> Reporter:
-        """With the first span that is to be classified, or the first run."""
-        if self._reporter is not None:
-            return self._reporter
-        with loading:
-            from .reporting import Reporter
-
-            self._reporter = self._reporter or Reporter(self._config, self._metrics)
-            return self._reporter
+    def _loaded_late(self, span: Any) -> Reporter:
+        """With the first span, where nothing told that there would be one. What that takes is not the span's time."""
+        began = perf_counter_ns()
+        reporter = self.load()
+        with suppress(AttributeError, TypeError):
+            span._start_time += perf_counter_ns() - began
+        return reporter
 
 
 def processor_of(provider: Any) -> AgentPerfSpanProcessor | None:

@@ -35,7 +35,7 @@ from .enrich import enrich, report_attributes
 from .metrics import Metrics
 from .model import AgentRun, Report, SpanRecord
 from .prices import price_source
-from .run_buffer import Bucket
+from .run_buffer import Bucket, RunBuffer
 from .sensors import Sensors
 
 _SIDES = {kind: kind.name.lower() for kind in SpanKind}
@@ -44,7 +44,8 @@ _SIDES = {kind: kind.name.lower() for kind in SpanKind}
 class Reporter:
     """Of one processor."""
 
-    def __init__(self, config: _config.Config, metrics: Metrics) -> None:
+    def __init__(self, config: _config.Config, metrics: Metrics, buffer: RunBuffer) -> None:
+        self.sensors = Sensors(config, buffer)
         self._config = config
         self._metrics = metrics
         self._thresholds = config.threshold_map()
@@ -53,14 +54,14 @@ class Reporter:
         detectors()
         _config.warn_once(unknown_names(config))
 
-    def report(self, bucket: Bucket, span: ReadableSpan, sensors: Sensors) -> Report | None:
+    def report(self, bucket: Bucket, span: ReadableSpan) -> Report | None:
         """The report of the run whose root is `span`; None where there is no run. Its numbers are recorded."""
-        run = self._find_run(bucket, span, sensors)
+        run = self._find_run(bucket, span)
         if run is None:
             return None
         report = analyze(run, self._config, self._prices)
         self._metrics.record(report)
-        sensors.learn(report)
+        self.sensors.learn(report)
         return report
 
     def deliver(self, report: Report, span: Any, tracer: Tracer, ending: bool = True) -> None:
@@ -92,7 +93,7 @@ class Reporter:
         """In our terms. `exception`: the type of the last one that the span recorded."""
         return span if isinstance(span, SpanRecord) else classify(_raw(span, exception))
 
-    def _find_run(self, bucket: Bucket, span: ReadableSpan, sensors: Sensors) -> AgentRun | None:
+    def _find_run(self, bucket: Bucket, span: ReadableSpan) -> AgentRun | None:
         """The run of the root `span`, found by the very function that finds runs offline."""
         context = span.get_span_context()
         assert context is not None
@@ -105,7 +106,7 @@ class Reporter:
             records = _below(root_id, records)
         for index, record in enumerate(records):
             if record.span_id == root_id:
-                found = sensors.found(context, record, records, bucket)
+                found = self.sensors.found(context, record, records, bucket)
                 records[index] = replace(record, incomplete=incomplete, **found)
         runs = find_runs(records, self._thresholds)
         return next((run for run in runs if run.root.span_id == root_id), None)

@@ -1,4 +1,4 @@
-"""Collects ended spans until their run ends: bounded by runs, spans a run, and age.
+"""Collects ended spans until their run ends: bounded by runs, spans a run, spans of all runs, and age.
 
 Spans are sorted into buckets as they start, so that a run's spans are at hand when it ends and nothing is
 searched for: one bucket for each local root, and one for each agent that starts in a bucket without one.
@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
+
+_MOST_OF_ALL = 20
+"""times as many spans of all open runs together as of one: 200,000 by default, which take about 0.2 GB"""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +66,8 @@ class _Trace:
     """buckets below a local root"""
     rest: Bucket | None = None
     """spans that outlived a local root which is no run: a late agent may be among them"""
+    size: int = 0
+    """spans that are kept of it, open or ended"""
 
 
 class RunBuffer:
@@ -75,6 +80,7 @@ class RunBuffer:
         self._max_age_s = max_age_s
         self._clock = clock
         self._traces: dict[int, _Trace] = {}
+        self._size = 0
         # Re-entrant: a signal handler that traces may interrupt us on the thread that holds it.
         self._lock = RLock()
         self._forked = False
@@ -91,11 +97,13 @@ class RunBuffer:
             if bucket is None or is_agent:
                 bucket = self._bucket(trace, span_id, parent_id, bucket, is_agent)
             size = bucket.size
-            if size >= self._max_spans:
+            if size >= self._max_spans or not self._has_room(trace_id):
                 bucket.dropped += 1
                 self._drop("full")
                 return None
             bucket.size = size + 1
+            trace.size += 1
+            self._size += 1
             bucket.members.append(span_id)
             trace.buckets[span_id] = bucket
             trace.open_spans[span_id] = span
@@ -111,7 +119,7 @@ class RunBuffer:
                 return None
             trace.open_agents.discard(span_id)
             if not trace.open_spans:
-                del self._traces[trace_id]
+                self._remove(trace_id)
             bucket = trace.buckets[span_id]
             bucket.records.append(record)
             if bucket.orphan and not bucket.is_run:
@@ -126,17 +134,15 @@ class RunBuffer:
             trace = self._traces.get(trace_id)
             if trace is not None:
                 self._release(trace, bucket)
-                if not trace.open_spans:
-                    del self._traces[trace_id]
-            outer = bucket.outer
-            if outer is None or outer.closed:
+            is_kept = self._is_kept(bucket)
+            if trace is None:
                 return
-            outer.has_runs = True
-            if outer.size + bucket.size <= self._max_spans:
-                outer.nested.append(bucket)
-                outer.size += bucket.size
-            else:
-                outer.dropped += bucket.size
+            if not is_kept:
+                freed = min(bucket.size, trace.size)
+                trace.size -= freed
+                self._size -= freed
+            if not trace.open_spans:
+                self._remove(trace_id)
 
     def is_open(self, trace_id: int, span_id: int) -> bool:
         """Has the span started and not ended?"""
@@ -173,6 +179,7 @@ class RunBuffer:
                     bucket = trace.buckets[span_id]
                     left.setdefault(id(bucket), (bucket, []))[1].append(span)
             self._traces.clear()
+            self._size = 0
             return list(left.values())
 
     def __len__(self) -> int:
@@ -199,8 +206,36 @@ class RunBuffer:
             return Bucket(span_id, True, outer=outer)
         return outer
 
+    def _has_room(self, trace_id: int) -> bool:
+        """For one more span of any run? The oldest gives way; where that is the span's own, the span does."""
+        if self._size < _MOST_OF_ALL * self._max_spans:
+            return True
+        oldest = next(iter(self._traces))
+        if oldest == trace_id:
+            return False
+        self._forget(oldest, "full")
+        return True
+
+    def _is_kept(self, bucket: Bucket) -> bool:
+        """Hand a closed bucket to the local root above it, if there is one that has room."""
+        outer = bucket.outer
+        if outer is None or outer.closed:
+            return False
+        outer.has_runs = True
+        if outer.size + bucket.size > self._max_spans:
+            outer.dropped += bucket.size
+            return False
+        outer.nested.append(bucket)
+        outer.size += bucket.size
+        return True
+
     def _forget(self, trace_id: int, reason: str) -> None:
-        self._drop(reason, len(self._traces.pop(trace_id).buckets))
+        self._drop(reason, len(self._remove(trace_id).buckets))
+
+    def _remove(self, trace_id: int) -> _Trace:
+        trace = self._traces.pop(trace_id)
+        self._size -= trace.size
+        return trace
 
     def _release(self, trace: _Trace, bucket: Bucket) -> None:
         """Forget the spans of a closed bucket, so that a trace which goes on for days does not grow."""
@@ -221,6 +256,8 @@ class RunBuffer:
         if rest is None or rest.size >= self._max_spans:
             return False
         rest.size += 1
+        trace.size += 1
+        self._size += 1
         rest.members.append(span_id)
         trace.buckets[span_id] = rest
         return True
@@ -237,6 +274,7 @@ class RunBuffer:
     def _after_fork_in_child(self) -> None:
         # The parent's open spans end in the parent; here they would never end.
         self._traces.clear()
+        self._size = 0
         self._forked = True
         self._lock.release()
 

@@ -37,6 +37,8 @@ class Sensors:
         self._thresholds = thresholds
         self._watches_loops = config.loop_monitor
         self._loops: LoopMonitor | None = None
+        if self._watches_loops and "asyncio" in sys.modules:
+            self._loop_monitor()
         self._history = History() if config.history and config.enabled else None
         self._profiling = _profiling(config)
         self.due_ns = 0

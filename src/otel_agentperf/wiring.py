@@ -137,6 +137,8 @@ def _patch(name: str, load: Callable[[], ModuleType | None]) -> None:
     module = load()
     if module is None:
         return
+    if getattr(module, "DISTRIBUTION", ""):
+        state.expect()
     patches = Patches()
     _patched[name] = (patches, module)
     with _guard.guard("instrument.versions"):
@@ -187,7 +189,8 @@ def _add_processor(provider: Any, config: _config.Config, meter_provider: Any) -
 def _attach(provider: Any, config: _config.Config, meter_provider: Any) -> None:
     processor = processor_of(provider)
     if processor is None:
-        processor = AgentPerfSpanProcessor(config, meter_provider, provider)
+        processor = AgentPerfSpanProcessor(config, meter_provider, provider, load=False)
+        state.when_expected(processor.load)
         provider.add_span_processor(processor)
         if config.sampling:
             from .sampling import hold

@@ -131,11 +131,11 @@ def test_url_template(url, template):
 
 def test_http_call():
     call = http_call("GET", {"http.method": "get", "http.url": "https://x.io/a?q=1"})
-    assert call == ("https://x.io/a", False, "https://x.io/a?q=1", "https://x.io/a?q=1")
+    assert call == ("https://x.io/a", False, "https://x.io/a?q=1")
     told = http_call("GET", {"http.request.method": "GET", "url.full": "https://x.io/a/b", "url.template": "/a/{b}"})
     assert told.operation == "/a/{b}"
     assert http_call("POST", {"http.request.method": "POST", "url.full": "https://x.io/a"}).args is None
-    assert http_call("POST", {"http.request.method": "POST"}) == ("POST", True, None, None)
+    assert http_call("POST", {"http.request.method": "POST"}) == ("POST", True, None)
     assert http_call("GET", {"http.request.method": "GET", "url.full": 7}).operation == "GET"
 
 

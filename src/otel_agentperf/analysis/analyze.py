@@ -20,6 +20,8 @@ from .replay import merge, movable, replay
 THRESHOLDS = frozenset({"min_saving_s", "min_saving_share", "critical_share"})
 """the user's that are about findings of every kind"""
 _SEVERITIES = ("critical", "warning", "info")
+_MOST_OF_A_KIND = 64
+"""findings: nobody reads more, each is an event on the root, and each is compared with each"""
 
 
 def analyze(run: AgentRun, config: Config | None = None, prices: PriceSource | None = None) -> Report:
@@ -34,7 +36,8 @@ def analyze(run: AgentRun, config: Config | None = None, prices: PriceSource | N
     operations = summary.operations(run)
     parts = summary.score_parts(run, operations, config)
     total = score.weigh(parts, config.weight_triple()) or 0.0
-    found = (_with_source(finding, run, config) for finding in find_bottlenecks(run))
+    told, left_out = bottlenecks(run)
+    found = (_with_source(finding, run, config) for finding in told)
     findings, suppressed = suppress.split(found, config.suppression_list())
     duration = run.root.duration_ns
     replayed = replay(run, merge(finding.change for finding in findings if finding.change))
@@ -53,6 +56,7 @@ def analyze(run: AgentRun, config: Config | None = None, prices: PriceSource | N
         cost=cost.total(run, own_prices, prices),
         suppressed=suppressed,
         unchecked_budgets=unchecked(run),
+        findings_left_out=left_out,
     )
 
 
@@ -65,16 +69,31 @@ def _with_source(finding: Finding, run: AgentRun, config: Config) -> Finding:
 
 def find_bottlenecks(run: AgentRun) -> tuple[Finding, ...]:
     """All detectors' findings that save enough, each call spoken for by the most specific one, worst first."""
+    return bottlenecks(run)[0]
+
+
+def bottlenecks(run: AgentRun) -> tuple[tuple[Finding, ...], int]:
+    """The same, and how many more there were of kinds that have too many to tell them all."""
     found: list[Finding] = []
+    left_out = 0
     matters = movable(run)
     for kind, detector in detectors().items():
         with _guard.guard(f"detector {kind}"):
-            found.extend(_worthwhile(run, detector.detect(run), matters))
+            of_kind = list(_worthwhile(run, detector.detect(run), matters))
+            if len(of_kind) > _MOST_OF_A_KIND:
+                of_kind.sort(key=lambda finding: (*_rank(finding), -finding.wasted_s))
+            found.extend(of_kind[:_MOST_OF_A_KIND])
+            left_out += max(0, len(of_kind) - _MOST_OF_A_KIND)
     unchallenged = [finding for finding in found if not _is_replaced(finding, found, run)]
     # Twice, because one that is itself replaced speaks for nobody.
     kept = [finding for finding in found if not _is_replaced(finding, unchallenged, run)]
     named = (_named(run, finding) for finding in kept)
-    return tuple(sorted(named, key=lambda finding: (_SEVERITIES.index(finding.severity), -finding.saving_s)))
+    return tuple(sorted(named, key=_rank)), left_out
+
+
+def _rank(finding: Finding) -> tuple[int, float]:
+    """Worst first."""
+    return _SEVERITIES.index(finding.severity), -finding.saving_s
 
 
 def _named(run: AgentRun, finding: Finding) -> Finding:

@@ -6,15 +6,17 @@ are those seen in real traces of the frameworks that docs/frameworks.md lists.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import _semconv as names
 from ..model import Kind, SpanRecord, Tokens
 from . import content, prompts, refusals, templates
 from .agents import AGENT_OPERATIONS, Attributes, is_chain, is_log
 from .measurements import (
+    USAGE_KEYS,
     cache_counts,
     cache_lookup,
     first,
@@ -57,6 +59,9 @@ class RawSpan(NamedTuple):
     """the type of the last exception that the span recorded"""
 
 
+_LONGEST_NAME = 1_024
+_LONGEST_TEXT = 16_384
+"""characters that are kept of arguments and results: a run may have thousands of spans, and wait for hours"""
 _OPERATIONS: dict[str, Kind] = {
     **AGENT_OPERATIONS,
     names.EXECUTE_TOOL: "tool",
@@ -146,21 +151,21 @@ def classify(raw: RawSpan) -> SpanRecord:
     kind = _kind(raw)
     if kind in ("db", "http"):
         call = templates.db_call(raw.name, attributes) if kind == "db" else templates.http_call(raw.name, attributes)
-        operation, mutating, args, args_text = call
+        operation, mutating, shown = short(call.operation), call.mutating, call.args
+        args, args_text = _kept(None, shown)
     else:
-        operation = _operation(kind, raw)
+        operation = short(_operation(kind, raw))
         mutating = kind == "tool" and templates.is_mutating_name(operation)
-        args_text = content.arguments_text(kind, attributes)
-        args = text(attributes.get(names.ARGS_HASH)) or args_text
+        args, args_text = _kept(attributes.get(names.ARGS_HASH), content.arguments_text(kind, attributes))
     cache = cache_lookup(attributes) if kind == "cache" else None
     error = _error(raw, kind)
     refused, retry_after_s = refusals.refusal(attributes, error, raw.end_ns)
-    result_text = content.result_text(kind, attributes)
+    result, result_text = _kept(attributes.get(names.RESULT_HASH), content.result_text(kind, attributes))
     return SpanRecord(
         trace_id=raw.trace_id,
         span_id=raw.span_id,
         parent_id=raw.parent_id,
-        name=raw.name,
+        name=short(raw.name),
         kind=kind,
         operation=operation,
         start_ns=raw.start_ns,
@@ -174,7 +179,7 @@ def classify(raw: RawSpan) -> SpanRecord:
         mutating=mutating,
         args=cache.key if cache else args,
         args_text=args_text,
-        result=text(attributes.get(names.RESULT_HASH)) or result_text,
+        result=result,
         result_text=result_text,
         result_size=content.result_size(attributes),
         depends_on=strings(attributes.get(names.DEPENDS_ON)),
@@ -185,22 +190,34 @@ def classify(raw: RawSpan) -> SpanRecord:
         first_chunk_s=first_chunk_s(attributes) if kind == "llm" else None,
         tokens=tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else Tokens(),
         cache=cache,
-        counts=cache_counts(attributes.get(names.CACHES)),
-        usage=resource_usage(attributes),
-        stalls=stalls(attributes.get(names.STALLS)),
-        incomplete=attributes.get(names.INCOMPLETE) is True,
-        profile=profile(attributes.get(names.PROFILE)),
-        profile_note=text(attributes.get(names.PROFILE_NOTE)) or "",
-        provider=provider(attributes) if kind in ("llm", "embedding") else "",
-        model=model(attributes) if kind in ("llm", "embedding") else "",
-        history=history(attributes.get(names.HISTORY)),
+        provider=short(provider(attributes)) if kind in ("llm", "embedding") else "",
+        model=short(model(attributes)) if kind in ("llm", "embedding") else "",
         args_size=content.arguments_size(attributes),
         shown_size=content.shown_size(kind, attributes),
         prompt=prompts.visible_prompt(attributes) if kind == "llm" else None,
-        agent=text(first(attributes, _SPEAKER)) or "" if kind == "llm" else "",
+        agent=short(text(first(attributes, _SPEAKER)) or "") if kind == "llm" else "",
         refused=refused,
         retry_after_s=retry_after_s,
+        **({} if attributes.keys().isdisjoint(_ON_ROOTS) else _of_root(attributes)),
     )
+
+
+_ON_ROOTS = USAGE_KEYS | {
+    names.CACHES, names.STALLS, names.INCOMPLETE, names.PROFILE, names.PROFILE_NOTE, names.HISTORY,
+}  # fmt: skip
+
+
+def _of_root(attributes: Attributes) -> dict[str, Any]:
+    """What only the process of a run could tell of it, and has told with the report."""
+    return {
+        "counts": cache_counts(attributes.get(names.CACHES)),
+        "usage": resource_usage(attributes),
+        "stalls": stalls(attributes.get(names.STALLS)),
+        "incomplete": attributes.get(names.INCOMPLETE) is True,
+        "profile": profile(attributes.get(names.PROFILE)),
+        "profile_note": text(attributes.get(names.PROFILE_NOTE)) or "",
+        "history": history(attributes.get(names.HISTORY)),
+    }
 
 
 def _kind(raw: RawSpan) -> Kind:
@@ -261,11 +278,27 @@ def _operation(kind: Kind, raw: RawSpan) -> str:
 def _error(raw: RawSpan, kind: Kind) -> str | None:
     told = raw.attributes.get(names.ERROR_TYPE)
     if told:
-        return str(told)
+        return short(str(told))
     if raw.failed:
-        return raw.exception or "error"  # OpenInference names the error nowhere else
+        return short(raw.exception or "error")  # OpenInference names the error nowhere else
     if kind == "http":
         status = number(first(raw.attributes, ("http.response.status_code", "http.status_code")))
         if status is not None and status >= 400:
             return str(status)
     return None
+
+
+def short(name: str) -> str:
+    """A name as it is; of one that is as long as a text, enough to know it by and to tell it from others."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}… {_digest(name)}"
+
+
+def _kept(told: object, shown: str | None) -> tuple[str | None, str | None]:
+    """The identity of arguments or a result (the hash that the span tells, otherwise what it shows), and the text."""
+    if shown is not None and len(shown) > _LONGEST_TEXT:
+        return text(told) or _digest(shown), None
+    return text(told) or shown, shown
+
+
+def _digest(value: str) -> str:
+    return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -17,6 +17,7 @@ from .measurements import first, number
 
 Attributes = Mapping[str, Any]
 
+_LONGEST_NAME = 1_024
 _CALL_ARGUMENTS = (
     names.GEN_AI_TOOL_CALL_ARGUMENTS,
     "tool_arguments",
@@ -102,7 +103,7 @@ def asks(attributes: Attributes) -> tuple[str, ...] | None:
         shown = [key for key in attributes if key.startswith(prefix) and not key.endswith(_NO_ANSWER)]
         if shown:
             called = (key for key in shown if ".tool_calls." in key and key.endswith(suffix))
-            return tuple(str(attributes[key]) for key in called if attributes[key])
+            return tuple(str(attributes[key])[:_LONGEST_NAME] for key in called if attributes[key])
     return None
 
 

@@ -142,13 +142,11 @@ _USAGE = {
     "machine_cpu_percent": names.MACHINE_CPU,
     "machine_memory_percent": names.MACHINE_MEMORY,
 }
-_USAGE_KEYS = frozenset({*_USAGE.values(), names.FULL_CPU})
+USAGE_KEYS = frozenset({*_USAGE.values(), names.FULL_CPU})
 _MOST_ENTRIES = 64
 
 
 def resource_usage(attributes: Attributes) -> ResourceUsage | None:
-    if attributes.keys().isdisjoint(_USAGE_KEYS):
-        return None
     told = {field: measure(attributes.get(key)) for field, key in _USAGE.items()}
     full_cpu = _entries(attributes.get(names.FULL_CPU), _full_cpu)
     return ResourceUsage(**told, full_cpu=full_cpu) if full_cpu or any(map(_is_told, told.values())) else None

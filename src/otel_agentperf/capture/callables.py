@@ -20,6 +20,7 @@ from .. import _guard
 from ..model import Kind
 from .invocation import Invocation, attach, detach, start
 from .streams import Ended, drive_async_generator, drive_coroutine, drive_generator, ended_with
+from .tracing import state
 
 Description = tuple[Kind, str, Mapping[str, Any] | None, Any]
 """what a call is, as `invocation.start` takes it: kind, name, attributes of ours, arguments"""
@@ -84,6 +85,7 @@ def traced(
 ) -> Any:
     """`function` with a span around each call that `describe` recognises; `on_result` takes over its result."""
     flavour = _flavour(function)
+    state.expect()
 
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from .. import _guard
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 Source = Callable[[], Iterable["CacheCounts"]]
 """what the caches of one integration did since the source was last asked"""
 
+_MOST_CACHES = 100
+OTHER = "_OTHER"
 _sources: list[Source] = []
 
 
@@ -31,7 +35,8 @@ def unregister(source: Source) -> None:
 def drain() -> tuple[CacheCounts, ...]:
     """The counts since the last call, by cache name; caches that nobody looked into are left out.
 
-    Of runs that overlap, the one that ends first gets the look-ups of all.
+    Of runs that overlap, the one that ends first gets the look-ups of all. Of very many caches those that were asked
+    most are told, and the others together.
     """
     found: dict[str, CacheCounts] = {}
     for source in list(_sources):
@@ -40,7 +45,11 @@ def drain() -> tuple[CacheCounts, ...]:
                 if count.lookups > 0:
                     known = found.get(count.name)
                     found[count.name] = _sum(known, count) if known else count
-    return tuple(found.values())
+    if len(found) <= _MOST_CACHES:
+        return tuple(found.values())
+    ranked = sorted(found.values(), key=lambda count: -count.lookups)
+    others = (replace(count, name=OTHER) for count in ranked[_MOST_CACHES - 1 :])
+    return (*ranked[: _MOST_CACHES - 1], reduce(_sum, others))
 
 
 def _sum(first: CacheCounts, second: CacheCounts) -> CacheCounts:

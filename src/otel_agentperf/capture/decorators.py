@@ -17,6 +17,7 @@ from .. import _semconv as names
 from ..model import Kind
 from .callables import describing, traced
 from .invocation import Invocation, start
+from .tracing import state
 
 F = TypeVar("F", bound=Callable[..., Any])
 _Open = tuple[Context, Any, Invocation | None]
@@ -30,6 +31,7 @@ class Marker:
 
     def __init__(self, kind: Kind, name: str | None, attributes: Mapping[str, Any] | None = None,
                  hit: Callable[[Any], bool] | None = None) -> None:  # fmt: skip
+        state.expect()
         self._kind = kind
         self._name = name
         self._attributes = {key: sanitize.attribute(value) for key, value in (attributes or {}).items()}

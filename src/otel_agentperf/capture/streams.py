@@ -150,11 +150,19 @@ async def drive_async_generator(
 ) -> AsyncGenerator[T, Any]:
     """The same for an async generator."""
     invocation = start()
-    if invocation is None:
-        async for item in generator:
-            yield item
-        return
     step: Callable[[], Any] = generator.__anext__
+    while invocation is None:  # there is no `yield from` for these
+        try:
+            item = await step()
+        except StopAsyncIteration:
+            return
+        try:
+            step = _asent(generator, (yield item))
+        except GeneratorExit:
+            await _aclose(generator)
+            raise
+        except BaseException as error:  # noqa: BLE001 - passed on to the generator
+            step = partial(_athrow, generator, error)
     left = False
     reading(invocation)
     try:
@@ -170,24 +178,22 @@ async def drive_async_generator(
                 detach(invocation, token, closing)
             invocation.chunk()
             try:
-                sent = yield item
+                step = _asent(generator, (yield item))
             except GeneratorExit:
-                await _aclose(invocation, generator)
+                token = attach(invocation)
+                try:
+                    await _aclose(generator)
+                finally:
+                    detach(invocation, token, closing=True)
                 raise
             except BaseException as error:  # noqa: BLE001 - passed on to the generator
                 # Only its closing can be cancelled here: by a loop that ends before it got round to it.
                 left = isinstance(error, asyncio.CancelledError)
                 step = partial(_athrow, generator, error)
-            else:
-                step = generator.__anext__ if sent is None else partial(generator.asend, sent)  # type: ignore[attr-defined]
     except StopAsyncIteration:
         _finish(invocation, finish)
-    except GeneratorExit:
-        stop_inner(invocation)
-        _finish(invocation, finish)
-        raise
     except BaseException as error:
-        if left and isinstance(error, asyncio.CancelledError):
+        if isinstance(error, GeneratorExit) or (left and isinstance(error, asyncio.CancelledError)):
             stop_inner(invocation)
             _finish(invocation, finish)
         else:
@@ -239,6 +245,11 @@ def _throw(generator: Iterator[T], error: BaseException) -> T:
     return item
 
 
+def _asent(generator: AsyncIterator[T], sent: Any) -> Callable[[], Any]:
+    """The step after the reader sent something, most often nothing."""
+    return generator.__anext__ if sent is None else partial(generator.asend, sent)  # type: ignore[attr-defined]
+
+
 async def _athrow(generator: AsyncIterator[T], error: BaseException) -> T:
     throw = getattr(generator, "athrow", None)
     if throw is None:
@@ -264,11 +275,7 @@ def _close(invocation: Invocation, generator: Iterator[T]) -> list[T]:
     return []
 
 
-async def _aclose(invocation: Invocation, generator: AsyncIterator[Any]) -> None:
+async def _aclose(generator: AsyncIterator[Any]) -> None:
     close = getattr(generator, "aclose", None)
     if close is not None:
-        token = attach(invocation)
-        try:
-            await close()
-        finally:
-            detach(invocation, token, closing=True)
+        await close()

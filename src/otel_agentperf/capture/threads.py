@@ -21,12 +21,14 @@ def patch(patches: Patches) -> None:
 
 def _carrying(patches: Patches, submit: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(submit)
-    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        bound = submit.__get__(self)  # another instrumentation's wrapper tells methods by their binding
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not args:
+            return submit(**kwargs)  # which says what is missing
+        bound = submit.__get__(args[0])  # another instrumentation's wrapper tells methods by their binding
         context = context_api.get_current()
-        if not args or not context or not patches.active:
-            return bound(*args, **kwargs)
-        return bound(_run_in, context, *args, **kwargs)
+        if len(args) == 1 or not context or not patches.active:
+            return bound(*args[1:], **kwargs)
+        return bound(_run_in, context, *args[1:], **kwargs)
 
     return call
 

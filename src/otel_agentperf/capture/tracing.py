@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from .. import _config
+from .. import _config, _guard
 from .._version import VERSION
 from ..sanitize import Hasher
 from .dependence import Siblings
@@ -26,12 +26,15 @@ class State:
     """Settings of the process. `tracer` is got once: getting one takes a lock of the SDK that a signal handler
     which traces could find held."""
 
-    __slots__ = ("_nobody_looks", "_seen_by", "config", "hasher", "redact", "siblings", "tracer")
+    __slots__ = ("_is_expected", "_nobody_looks", "_seen_by", "_waiting", "config", "hasher", "redact", "siblings",
+                 "tracer")  # fmt: skip
 
     def __init__(self) -> None:
         self.siblings = Siblings()
         self._seen_by: tuple[Any, Any] = (None, None)
         self._nobody_looks = False
+        self._is_expected = False
+        self._waiting: list[Callable[[], object]] = []
         self.tracer = trace.get_tracer(SCOPE, VERSION)
         self.configure(_config.load())
 
@@ -40,6 +43,19 @@ class State:
         self.config = config
         self.hasher = Hasher(config.hash_key)
         self.redact = re.compile(config.redact) if config.redact else None
+
+    def expect(self) -> None:
+        """There will be spans of ours: something is to be traced, or a library that makes them was imported."""
+        self._is_expected = True
+        while self._waiting:
+            with _guard.guard("tracing.expected"):
+                self._waiting.pop()()
+
+    def when_expected(self, action: Callable[[], object]) -> None:
+        """Run `action` before there are spans of ours: now, if they are expected already."""
+        self._waiting.append(action)
+        if self._is_expected:
+            self.expect()
 
     def use(self, provider: trace.TracerProvider | None) -> None:
         """Trace with `provider` instead of the global one."""

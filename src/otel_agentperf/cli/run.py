@@ -189,6 +189,10 @@ class _Session:
         if not reports:
             _say(f"{self._program} made no agent run that was seen. Supported libraries are traced by themselves; "
                  "mark your own code with @agent and @tool, or name it in OTEL_AGENTPERF_WRAP.")  # fmt: skip
+        dropped = sum(self._processor.dropped.get(reason, 0) for reason in ("full", "old")) if self._processor else 0
+        if dropped:
+            _say(f"{dropped:,} spans were dropped: more of one run, more runs at once, or for longer, than "
+                 "OTEL_AGENTPERF_MAX_SPANS, MAX_RUNS and MAX_AGE_S allow")  # fmt: skip
         if self._left_out:
             _say(f"only the last {len(reports):,} runs are shown; {self._left_out:,} earlier ones are left out")
         if reports or self._format != "terminal":

@@ -64,7 +64,10 @@ def _watching(patches: Patches, original: Callable[..., Any]) -> Callable[..., A
             return original(*args, **kwargs)
         if not callable(function):
             decorate = original(*args, **kwargs)
-            return functools.update_wrapper(lambda function: _cached(decorate, function), decorate, updated=())
+            # With the name that Python's own has for the argument, in case it is missing.
+            return functools.update_wrapper(
+                lambda user_function: _cached(decorate, user_function), decorate, updated=()
+            )
         if args:
             return _cached(lambda function: original(function, *args[1:], **kwargs), function)
         return _cached(lambda function: original(**{**kwargs, "maxsize": function}), function)
@@ -83,4 +86,5 @@ def _cached(decorate: Callable[[Any], Any], function: Any) -> Any:
         watched.watch(cached)
         _registry.add(watched)
     # The name, the signature and `__wrapped__` are the user's function's, as without us.
+    vars(cached).pop("agentperf", None)  # copied from our partial
     return functools.update_wrapper(cached, function)

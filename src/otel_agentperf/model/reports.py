@@ -92,6 +92,8 @@ class Report:
     """what would be among the findings if the user's settings did not leave it out"""
     unchecked_budgets: tuple[str, ...] = ()
     """budgets that could not be checked in this run, each with the reason"""
+    findings_left_out: int = 0
+    """how many more there were of kinds that have very many; the worst are told"""
 
     @property
     def root(self) -> SpanRecord:

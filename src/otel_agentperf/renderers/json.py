@@ -66,6 +66,7 @@ def run_object(report: Report) -> dict[str, Any]:
             "complete": report.cost.complete,
         },
         "findings": [_finding(finding) for finding in report.findings],
+        "findings_left_out": report.findings_left_out,
         "suppressed": [_suppressed(suppressed) for suppressed in report.suppressed],
         "unchecked_budgets": list(report.unchecked_budgets),
         "profile": [asdict(profile) for profile in root.profile],

@@ -45,6 +45,9 @@ def _lines(reports: Sequence[Report], notes: Sequence[str]) -> Iterator[str]:
     suppressed = sum(len(report.suppressed) for report in reports)
     if suppressed:
         yield f"\n{count(suppressed, 'finding')} suppressed by the settings."
+    left_out = sum(report.findings_left_out for report in reports)
+    if left_out:
+        yield f"\n{count(left_out, 'more finding')} of the same kinds left out: the worst are told."
     for report in worst[:_MOST_DETAILED]:
         yield ""
         yield from _operations(report)

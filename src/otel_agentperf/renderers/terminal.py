@@ -116,7 +116,9 @@ def _print_report(console: Console, report: Report) -> None:
 
 
 def _left_out(report: Report) -> Iterator[str]:
-    """What the user's settings keep out of the findings, and what could not be held against them."""
+    """What the user's settings keep out of the findings, what could not be held against them, and what is too much."""
+    if report.findings_left_out:
+        yield f"{count(report.findings_left_out, 'more finding')} of the same kinds left out: the worst are told"
     if report.suppressed:
         told = (
             f"{one.finding.kind} of {plain(one.finding.operation)} ({plain(one.reason) or 'no reason given'})"
