@@ -1,6 +1,6 @@
 """What happens when a run has ended: its spans become a run, the run a report, and the report leaves on the root.
 
-Apart from the processor, which collects, because it stands on the whole analysis: 25 ms to import.
+Apart from the processor, which collects, because it stands on the whole analysis: 70 ms with the sensors.
 """
 
 from __future__ import annotations
