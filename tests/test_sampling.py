@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -383,6 +384,24 @@ def test_under_agentperf_run_all_runs_are_reported(tmp_path: Path) -> None:
     assert ran.code == 0
     assert ran.spans.keys() == BAD
     assert "good" in report.read_text()
+
+
+def test_a_program_that_sets_up_its_own_provider(tmp_path: Path) -> None:
+    program = """
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+    from opentelemetry.trace import set_tracer_provider
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
+    set_tracer_provider(provider)
+    """
+    rules = {"OTEL_AGENTPERF_SAMPLING": "error=1,0"}
+    program = textwrap.dedent(program) + PROGRAM
+    command = (str(BIN / "agentperf"), "run", "--output", str(tmp_path / "report.txt"))
+    assert run(tmp_path, program, *command, **rules).spans.keys() == BAD
+    in_code = "from otel_agentperf import instrument\ninstrument()\n" + program
+    assert run(tmp_path, in_code, **rules).spans.keys() == BAD
 
 
 def test_processors_of_others_are_not_touched() -> None:

@@ -14,6 +14,7 @@ from opentelemetry.util._once import Once
 from .. import _guard
 from ..capture.tracing import state
 from ..processor import processor_of
+from ..sampling import hold
 
 _SIGNALS = ("TRACES", "METRICS", "LOGS")
 _GLOBALS = (
@@ -86,6 +87,8 @@ def _adopt(ours: Any) -> None:
     processor = processor_of(ours)
     if processor is not None and processor_of(provider) is None:
         provider.add_span_processor(processor)
+        if state.config.sampling:
+            hold(provider)
 
 
 def shut_down() -> None:
