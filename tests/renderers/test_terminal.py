@@ -253,3 +253,9 @@ def test_what_is_suppressed_is_told_in_a_line_with_the_reason() -> None:
 def test_budgets_that_could_not_be_checked_are_told() -> None:
     text = " ".join(piped(analyze(trip().run, Config(budgets="run.memory_mb=5"))).split())
     assert "not checked: run.memory_mb of planner: memory was not measured" in text
+
+
+def test_a_call_that_two_instrumentations_describe_is_one_row() -> None:
+    twice = analyze(run_of(agent("planner", llm(llm(1.0, tokens=(10, 5))), tool("search", 0.5))))
+    rows = [line.split()[0] for line in piped(twice).splitlines() if "█" in line and "critical" not in line]
+    assert rows == ["gpt", "search"]
