@@ -22,6 +22,7 @@ BUILD = Path(__file__).with_name("build_tools.sh")
 CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 T = TypeVar("T")
+Process = subprocess.Popen[bytes]
 
 
 class Missing(Exception):
@@ -126,8 +127,9 @@ def local(port: int, path: str = "") -> str:
 
 
 @contextlib.contextmanager
-def collector(folder: Path, ports: Ports) -> Iterator[None]:
-    command = [collector_binary(), f"--config={CONFIG / 'otel-collector.yaml'}"]
+def collector(folder: Path, ports: Ports, *overlays: str, **settings: object) -> Iterator[Process]:
+    """The Collector with the file that docker-compose mounts, files of the same folder over it, and settings."""
+    command = [collector_binary(), *(f"--config={CONFIG / name}" for name in ("otel-collector.yaml", *overlays))]
     env = {
         "COLLECTOR_OTLP_GRPC_PORT": ports.otlp_grpc,
         "COLLECTOR_OTLP_HTTP_PORT": ports.otlp_http,
@@ -135,15 +137,16 @@ def collector(folder: Path, ports: Ports) -> Iterator[None]:
         "COLLECTOR_HEALTH_PORT": ports.collector_health,
         "COLLECTOR_TELEMETRY_PORT": ports.collector_telemetry,
         "COLLECTOR_TRACES_FILE": folder / "traces.jsonl",
+        "COLLECTOR_QUEUE_DIR": folder / "queue",
         "COLLECTOR_SPAN_METRICS_FLUSH": "1s",
         "JAEGER_OTLP_ENDPOINT": f"127.0.0.1:{ports.jaeger_otlp_grpc}",
     }
-    with _process(command, env, folder / "collector.log", local(ports.collector_health)):
-        yield
+    with _process(command, env | settings, folder / "collector.log", local(ports.collector_health)) as process:
+        yield process
 
 
 @contextlib.contextmanager
-def jaeger(folder: Path, ports: Ports, storage: str = "memory") -> Iterator[None]:
+def jaeger(folder: Path, ports: Ports, storage: str = "memory") -> Iterator[Process]:
     command = [jaeger_binary(), f"--config={CONFIG / f'jaeger-{storage}.yaml'}"]
     env = {
         "JAEGER_OTLP_GRPC_PORT": ports.jaeger_otlp_grpc,
@@ -156,8 +159,8 @@ def jaeger(folder: Path, ports: Ports, storage: str = "memory") -> Iterator[None
         "JAEGER_UI_CONFIG": CONFIG / "jaeger-ui.json",
         "JAEGER_DATA": folder / "jaeger",
     }
-    with _process(command, env, folder / "jaeger.log", local(ports.jaeger_health, "/status")):
-        yield
+    with _process(command, env, folder / "jaeger.log", local(ports.jaeger_health, "/status")) as process:
+        yield process
 
 
 @contextlib.contextmanager
@@ -178,8 +181,8 @@ def prometheus(folder: Path, ports: Ports) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str | Path], env: Mapping[str, object], log: Path, health: str) -> Iterator[None]:
-    """Run a server and wait until its health address answers 200; stop it afterwards."""
+def _process(command: list[str | Path], env: Mapping[str, object], log: Path, health: str) -> Iterator[Process]:
+    """Run a server and wait until its health address answers 200; stop it afterwards, if it still runs."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -200,12 +203,12 @@ def _process(command: list[str | Path], env: Mapping[str, object], log: Path, he
             wait_until(healthy, what=f"{log.stem} to be healthy")
         except AssertionError as error:
             raise RuntimeError(f"{error}\n{tail(log)}") from error
-        yield
+        yield process
     finally:
         _stop(process)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: Process) -> None:
     process.terminate()
     try:
         process.wait(timeout=10)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from e2e._stack import CI, Missing, Stack, running, tail
+from e2e._stack import CI, Missing, Stack, collector_binary, installed, jaeger_binary, running, tail
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     try:
         with running(tmp_path_factory.mktemp("stack")) as started:
             yield started
+    except Missing as missing:
+        if CI:
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def programs() -> None:
+    """For tests that start a Collector or a Jaeger of their own: the same where the programs are missing."""
+    try:
+        collector_binary(), jaeger_binary(), installed("openssl", "openssl")
     except Missing as missing:
         if CI:
             raise

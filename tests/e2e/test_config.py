@@ -54,6 +54,16 @@ def test_the_collector_accepts_its_file_with_every_default(tool: Any) -> None:
     run(tool(collector_binary), "validate", "--config", CONFIG / "otel-collector.yaml")
 
 
+def test_what_goes_over_the_collectors_file_keeps_its_extensions() -> None:
+    base, *overlays = (
+        yaml.safe_load((CONFIG / name).read_text())
+        for name in ("otel-collector.yaml", "tls.yaml", "mtls.yaml", "bearer-token.yaml")
+    )
+    for overlay in overlays:
+        named = overlay.get("service", {}).get("extensions", base["service"]["extensions"])
+        assert [*base["service"]["extensions"], *overlay.get("extensions", {})] == named
+
+
 def test_no_measurement_is_mistaken_for_a_secret() -> None:
     config = yaml.safe_load((CONFIG / "otel-collector.yaml").read_text())
     patterns = config["processors"]["redaction"]["blocked_key_patterns"]
@@ -118,3 +128,14 @@ def test_compose_pins_every_image(compose: dict[str, Any]) -> None:
 def test_compose_keeps_traces_on_disk_when_asked(tool: Any) -> None:
     program = tool(installed, "docker-compose", "docker-compose")
     assert "/etc/agentperf/jaeger-badger.yaml" in run(program, "config", JAEGER_CONFIG="jaeger-badger.yaml")
+
+
+def test_compose_keeps_the_collectors_queue_in_a_volume_that_its_user_may_write(tool: Any) -> None:
+    program = tool(installed, "docker-compose", "docker-compose")
+    services = yaml.safe_load(run(program, "config", COLLECTOR_USER="1000:1000"))["services"]
+    queue = services["collector"]["environment"]["COLLECTOR_QUEUE_DIR"]
+    assert f"collector-queue:{queue}:rw" in services["collector"]["volumes"]
+    assert services["collector"]["user"] == "1000:1000"
+    assert services["collector-queue"]["command"] == ["chown", "-R", "1000:1000", queue]
+    needed = services["collector"]["depends_on"]["collector-queue"]
+    assert needed == {"condition": "service_completed_successfully"}
