@@ -502,8 +502,10 @@ def test_the_program_gets_the_same_messages(recorded: Recorded) -> None:
     assert recorded.spans == []
 
 
+# What the SDK itself says of a query that is left early, now and then, with and without us.
 PROGRAM = f"""
-import asyncio, sys
+import asyncio, sys, warnings
+warnings.filterwarnings("ignore", "coroutine '_Session._serve' was never awaited")
 sys.path.insert(0, {str(TESTS)!r})
 from _claude_code import ClaudeCode, answer, done, handshake, init, mcp, results, text, uses
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, create_sdk_mcp_server, query, tool
