@@ -316,3 +316,13 @@ def seconds(spans):
     [found] = find_runs(spans)
     analyze(found)
     return time.process_time() - start
+
+
+def test_of_very_many_findings_of_a_kind_the_worst_are_told_and_the_others_counted():
+    def moved(name, size):
+        return tool(name, 0.1, more={"agentperf.result.size": size})
+
+    report = analyze(run_of(agent("a", *(moved(f"t{number}", 400_000) for number in range(100)))))
+    assert kinds(report.findings) == ["oversized_payload"] * 64
+    assert report.findings_left_out == 36
+    assert analyze(run_of(agent("a", moved("t", 400_000)))).findings_left_out == 0

@@ -322,3 +322,33 @@ def test_a_step_that_looks_like_a_tool_is_none():
     told = {GEN_AI: "execute_tool", "gen_ai.tool.name": "Answer"}
     assert record(attributes=told).kind == "tool"
     assert record(attributes={**told, "agentperf.step": True}).kind == "other"
+
+
+def test_names_as_long_as_texts_are_cut_and_told_apart():
+    one, other = (record(attributes={GEN_AI: "execute_tool", "gen_ai.tool.name": "x" * 100_000 + end}) for end in "ab")
+    assert one.operation != other.operation
+    assert len(one.operation) < 1_100
+    assert one.operation.startswith("x" * 1_000)
+    assert len(record("y" * 100_000).name) < 1_100
+    assert len(record(failed=True, exception="z" * 100_000).error or "") < 1_100
+
+
+def test_texts_too_long_to_keep_are_known_by_their_hash():
+    values = {f"db.query.parameter.{number}": "v" * 1_000 for number in range(50)}
+    one, same, other = (
+        record(attributes={"db.system.name": "x", "db.query.text": "SELECT ?", **values, "db.query.parameter.1": last})
+        for last in ("a", "a", "b")
+    )
+    assert one.args == same.args != other.args
+    assert len(one.args or "") == 16
+    assert one.args_text is None
+
+
+def test_a_query_too_long_to_be_looked_at_has_a_template_and_no_identity():
+    ids = ", ".join(map(str, range(100_000)))
+    long, longer = (
+        record(attributes={"db.system.name": "x", "db.query.text": f"SELECT a FROM t WHERE id IN ({ids}{more})"})
+        for more in ("", ", 7, 8")
+    )
+    assert long.operation == longer.operation == "SELECT a FROM t WHERE id IN (?)"
+    assert long.args is longer.args is None

@@ -10,7 +10,7 @@ import pytest
 
 from _recording import Recording, attributes
 from otel_agentperf import llm
-from otel_agentperf.capture.usage import Usage, tokens_of
+from otel_agentperf.capture.usage import Usage, get, tokens_of, usage
 
 ANSWERS: dict[str, tuple[Any, Usage]] = {
     "openai chat": (
@@ -91,3 +91,19 @@ def test_what_the_call_told_itself_wins(recorded: Recording) -> None:
         call.usage(1, 2)
         call.result({"usage": {"prompt_tokens": 100}})
     assert attributes(recorded.only())["gen_ai.usage.input_tokens"] == 1
+
+
+def test_what_a_pydantic_object_tells() -> None:
+    """Its fields, what a provider has told besides, and properties."""
+    pydantic = pytest.importorskip("pydantic")
+
+    class Told(pydantic.BaseModel, extra="allow"):
+        prompt_tokens: int = 12
+
+        @property
+        def output_tokens(self) -> int:
+            return 3
+
+    told = Told.model_validate({"cache_read": 5})
+    assert usage(told) == Usage(12, 3, 5)
+    assert get(told, "nothing") is None

@@ -149,6 +149,8 @@ def classify(raw: RawSpan) -> SpanRecord:
     """The record of an ended span. Unknown spans become `other`; nothing is guessed from missing attributes."""
     attributes = raw.attributes
     kind = _kind(raw)
+    # Most spans of ours show nothing, and need not be searched for it.
+    shows = not names.BOUNDED.issuperset(attributes)
     if kind in ("db", "http"):
         call = templates.db_call(raw.name, attributes) if kind == "db" else templates.http_call(raw.name, attributes)
         operation, mutating, shown = short(call.operation), call.mutating, call.args
@@ -156,11 +158,15 @@ def classify(raw: RawSpan) -> SpanRecord:
     else:
         operation = short(_operation(kind, raw))
         mutating = kind == "tool" and templates.is_mutating_name(operation)
-        args, args_text = _kept(attributes.get(names.ARGS_HASH), content.arguments_text(kind, attributes))
+        args, args_text = _kept(
+            attributes.get(names.ARGS_HASH), content.arguments_text(kind, attributes) if shows else None
+        )
     cache = cache_lookup(attributes) if kind == "cache" else None
     error = _error(raw, kind)
     refused, retry_after_s = refusals.refusal(attributes, error, raw.end_ns)
-    result, result_text = _kept(attributes.get(names.RESULT_HASH), content.result_text(kind, attributes))
+    result, result_text = _kept(
+        attributes.get(names.RESULT_HASH), content.result_text(kind, attributes) if shows else None
+    )
     return SpanRecord(
         trace_id=raw.trace_id,
         span_id=raw.span_id,
@@ -184,7 +190,7 @@ def classify(raw: RawSpan) -> SpanRecord:
         result_size=content.result_size(attributes),
         depends_on=strings(attributes.get(names.DEPENDS_ON)),
         asked=names.GEN_AI_TOOL_CALL_ID in attributes,
-        asks=content.asks(attributes) if kind == "llm" else None,
+        asks=content.asks(attributes) if shows and kind == "llm" else None,
         chain=kind == "other" and is_chain(attributes),
         cpu_ns=nanoseconds(attributes.get(names.CPU_TIME)),
         first_chunk_s=first_chunk_s(attributes) if kind == "llm" else None,
@@ -193,8 +199,8 @@ def classify(raw: RawSpan) -> SpanRecord:
         provider=short(provider(attributes)) if kind in ("llm", "embedding") else "",
         model=short(model(attributes)) if kind in ("llm", "embedding") else "",
         args_size=content.arguments_size(attributes),
-        shown_size=content.shown_size(kind, attributes),
-        prompt=prompts.visible_prompt(attributes) if kind == "llm" else None,
+        shown_size=content.shown_size(kind, attributes) if shows else None,
+        prompt=prompts.visible_prompt(attributes) if shows and kind == "llm" else None,
         agent=short(text(first(attributes, _SPEAKER)) or "") if kind == "llm" else "",
         refused=refused,
         retry_after_s=retry_after_s,
