@@ -343,3 +343,15 @@ def test_a_child_forked_while_another_thread_records_can_record(measured: Measur
     finally:
         stop.set()
         worker.join()
+
+
+def test_tools_and_error_types_together_are_bounded(measured: Measured) -> None:
+    root = measured.begin("invoke_agent planner", AGENT)
+    for number in range(2_000):
+        told = {**TOOL, "gen_ai.tool.name": f"tool {number % 150}"}
+        measured.span("t", 0.1, told, root, error=f"Error{number % 170}")
+    root.end(START + SECOND)
+    points = measured.points("gen_ai.execute_tool.duration")
+    assert len(points) <= 400 + 150
+    assert sum(point.count for _, point in points) == 2_000
+    assert {labels["gen_ai.tool.name"] for labels, _ in points} == {f"tool {number}" for number in range(150)}

@@ -134,7 +134,10 @@ METRIC_SELF_TIME = "agentperf.self.time"
 METRIC_SELF_DROPPED = "agentperf.self.dropped"
 METRIC_SELF_ERRORS = "agentperf.self.errors"
 
-BOUNDED = frozenset(
-    value for name, value in tuple(globals().items()) if name.isupper() and isinstance(value, str)
-) - {GEN_AI_TOOL_CALL_ARGUMENTS, GEN_AI_TOOL_CALL_RESULT, GEN_AI_INPUT_MESSAGES, GEN_AI_OUTPUT_MESSAGES}
+BOUNDED = frozenset(value for name, value in tuple(globals().items()) if name.isupper() and isinstance(value, str)) - {
+    GEN_AI_TOOL_CALL_ARGUMENTS,
+    GEN_AI_TOOL_CALL_RESULT,
+    GEN_AI_INPUT_MESSAGES,
+    GEN_AI_OUTPUT_MESSAGES,
+}
 """attributes that are small on every span of ours"""

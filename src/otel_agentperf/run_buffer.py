@@ -77,6 +77,7 @@ class RunBuffer:
                  clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
         self._max_runs = max_runs
         self._max_spans = max_spans
+        self._most = _MOST_OF_ALL * max_spans
         self._max_age_s = max_age_s
         self._clock = clock
         self._traces: dict[int, _Trace] = {}
@@ -97,7 +98,7 @@ class RunBuffer:
             if bucket is None or is_agent:
                 bucket = self._bucket(trace, span_id, parent_id, bucket, is_agent)
             size = bucket.size
-            if size >= self._max_spans or not self._has_room(trace_id):
+            if size >= self._max_spans or (self._size >= self._most and not self._make_room(trace_id)):
                 bucket.dropped += 1
                 self._drop("full")
                 return None
@@ -206,10 +207,8 @@ class RunBuffer:
             return Bucket(span_id, True, outer=outer)
         return outer
 
-    def _has_room(self, trace_id: int) -> bool:
-        """For one more span of any run? The oldest gives way; where that is the span's own, the span does."""
-        if self._size < _MOST_OF_ALL * self._max_spans:
-            return True
+    def _make_room(self, trace_id: int) -> bool:
+        """For one more span: the oldest trace gives way. False where that is the span's own: then the span does."""
         oldest = next(iter(self._traces))
         if oldest == trace_id:
             return False

@@ -47,3 +47,12 @@ def test_a_source_that_fails_silences_only_itself(swallow: None) -> None:
     counts.register(lambda: [CacheCounts("a", 1, 1)])
     assert counts.drain() == (CacheCounts("a", 1, 1),)
     assert _guard.counts == {("cache counts", "RuntimeError"): 1}
+
+
+def test_of_very_many_caches_the_most_asked_are_told_and_the_others_together() -> None:
+    counts.register(lambda: [CacheCounts(f"cache {number}", number + 1, 1) for number in range(1_000)])
+    told = counts.drain()
+    assert len(told) == 100
+    assert [told[0].name, told[-1].name] == ["cache 999", counts.OTHER]
+    assert sum(count.lookups for count in told) == sum(range(1, 1_001))
+    assert sum(count.hits for count in told) == 1_000

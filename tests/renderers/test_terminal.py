@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -248,6 +249,11 @@ def test_a_part_of_the_cost_is_told_as_a_part() -> None:
 def test_what_is_suppressed_is_told_in_a_line_with_the_reason() -> None:
     text = " ".join(piped(analyze(trip().run, Config(suppress="n_plus_one_calls=paged API"))).split())
     assert "No bottlenecks found. 1 finding suppressed: n_plus_one_calls of opening_hours (paged API)" in text
+
+
+def test_findings_that_are_left_out_are_told() -> None:
+    text = " ".join(piped(replace(trip(), findings_left_out=36)).split())
+    assert "36 more findings of the same kinds left out: the worst are told" in text
 
 
 def test_budgets_that_could_not_be_checked_are_told() -> None:

@@ -9,6 +9,7 @@ import copy
 import inspect
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
@@ -190,8 +191,11 @@ def describing(
 
 
 def _name_of(instance: Any) -> str:
-    """The object's name, where its method's says nothing."""
-    own = getattr(instance, "name", None)
-    if isinstance(own, str) and own:
-        return own
-    return instance.__name__ if isinstance(instance, type) else type(instance).__name__
+    """The object's name, where its method's says nothing. Its own look-ups may fail, and what they give may lie."""
+    own: Any = None
+    with suppress(Exception):  # a property of the user's: then its class has a name
+        own = getattr(instance, "name", None)
+    if issubclass(type(own), str) and str.__len__(own):
+        return str.__str__(own)
+    kind = type(instance)
+    return type.__getattribute__(instance if issubclass(kind, type) else kind, "__name__")  # type: ignore[no-any-return]

@@ -173,5 +173,6 @@ def _watch(spec: ModuleSpec | None) -> None:
 def _imported(name: str) -> None:
     actions = _waiting.pop(name, [])
     while actions:
+        action = actions.pop(0)
         with _guard.guard(f"import hook {name}"):
-            actions.pop(0)()
+            action()

@@ -48,8 +48,9 @@ class State:
         """There will be spans of ours: something is to be traced, or a library that makes them was imported."""
         self._is_expected = True
         while self._waiting:
+            action = self._waiting.pop()
             with _guard.guard("tracing.expected"):
-                self._waiting.pop()()
+                action()
 
     def when_expected(self, action: Callable[[], object]) -> None:
         """Run `action` before there are spans of ours: now, if they are expected already."""

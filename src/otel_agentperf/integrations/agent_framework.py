@@ -158,9 +158,8 @@ def _workflow_span(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, 
             _clean(attributes)
             attributes[names.GEN_AI_OPERATION_NAME] = names.INVOKE_WORKFLOW
             attributes[names.GEN_AI_WORKFLOW_NAME] = _workflow_name(attributes.get("workflow.name"))
-            kwargs = {**kwargs, "name": name, "attributes": attributes}
-            args = args[2:]
-            return wrapped(**kwargs) if not args else wrapped(name, attributes, *args)
+            args = (name, attributes, *args[2:])
+            kwargs = {key: value for key, value in kwargs.items() if key not in ("name", "attributes")}
     return wrapped(*args, **kwargs)
 
 
