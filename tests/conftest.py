@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_agentperf import _guard
+from otel_agentperf import _guard, on_report
+from otel_agentperf.model import Report
+from otel_agentperf.processor import off_report
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +25,12 @@ def swallow() -> Iterator[None]:
     yield
     _guard.counts.clear()
     _guard.counts.update(before)
+
+
+@pytest.fixture
+def reports() -> Iterator[list[Report]]:
+    """The reports of the runs that end during the test."""
+    found: list[Report] = []
+    on_report(found.append)
+    yield found
+    off_report(found.append)

@@ -63,6 +63,19 @@ def test_logged_once_for_each_place_and_type_without_the_message(caplog):
     assert _guard.counts["place", "ValueError"] == 3
 
 
+def test_a_filter_of_the_programs_own_that_raises():
+    def refuse(record: logging.LogRecord) -> bool:
+        raise LookupError
+
+    logger = logging.getLogger("otel_agentperf")
+    logger.addFilter(refuse)
+    try:
+        assert broken(ValueError())(1) == "instead"
+    finally:
+        logger.removeFilter(refuse)
+    assert _guard.counts["place", "ValueError"] == 1
+
+
 def test_the_places_are_bounded():
     for number in range(2_000):
         _guard.swallowed(f"place {number}", ValueError())

@@ -40,14 +40,6 @@ MS = 1_000_000
 
 
 @pytest.fixture
-def reports() -> Iterator[list[Report]]:
-    found: list[Report] = []
-    on_report(found.append)
-    yield found
-    off_report(found.append)
-
-
-@pytest.fixture
 def made() -> Iterator[Callable[..., Recording]]:
     """Makes a provider with the given processors in order; `Kept` stands for an exporter."""
     before = {name: getattr(state, name) for name in type(state).__slots__}

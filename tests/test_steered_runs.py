@@ -9,12 +9,11 @@ import pytest
 from opentelemetry.trace import set_span_in_context
 
 from _recording import Recording, attributes, recording
-from otel_agentperf import AgentPerfSpanProcessor, _config, analyze, on_report
+from otel_agentperf import AgentPerfSpanProcessor, _config, analyze
 from otel_agentperf._config import Config
 from otel_agentperf.analysis.runs import find_runs
 from otel_agentperf.ended import ended
 from otel_agentperf.model import Report
-from otel_agentperf.processor import off_report
 from otel_agentperf.reporting import Reporter
 
 START = 1_700_000_000_000_000_000
@@ -29,14 +28,6 @@ MODEL = {
 }
 
 Steered = Callable[[Config], Recording]
-
-
-@pytest.fixture
-def reports() -> Iterator[list[Report]]:
-    found: list[Report] = []
-    on_report(found.append)
-    yield found
-    off_report(found.append)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -35,9 +36,10 @@ def swallowed(place: str, error: Exception) -> None:
         return
     counts[key] = counts.get(key, 0) + 1
     if first:
-        # The message may hold user content, so only its type and place are logged.
-        _logger.warning("otel-agentperf: %s in %s (logged once; the program is not affected)", key[1], place)
-        _logger.debug("otel-agentperf: details", exc_info=error)
+        with suppress(Exception):  # a handler or filter of the program's own
+            # The message may hold user content, so only its type and place are logged.
+            _logger.warning("otel-agentperf: %s in %s (logged once; the program is not affected)", key[1], place)
+            _logger.debug("otel-agentperf: details", exc_info=error)
 
 
 def guarded(place: str, default: D) -> Callable[[Callable[P, R]], Callable[P, R | D]]:

@@ -16,13 +16,12 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from _recording import Recording, recording
-from otel_agentperf import AgentPerfSpanProcessor, agent, cached, llm, on_report, retrieval, tool
+from otel_agentperf import AgentPerfSpanProcessor, agent, cached, llm, retrieval, tool
 from otel_agentperf._config import Config
 from otel_agentperf._discover import discover
 from otel_agentperf.analysis.analyze import analyze
 from otel_agentperf.analysis.runs import find_runs
 from otel_agentperf.model import Report
-from otel_agentperf.processor import off_report
 from otel_agentperf.readers import Query
 from otel_agentperf.readers.files import read
 
@@ -43,14 +42,6 @@ NAMES = {
     "blank": " \t\n",
     "not in the plane": "\U000e0041\U0010ffff\ufffe",
 }
-
-
-@pytest.fixture
-def reports() -> Iterator[list[Report]]:
-    found: list[Report] = []
-    on_report(found.append)
-    yield found
-    off_report(found.append)
 
 
 @pytest.fixture(params=[False, True], ids=["", "content"])

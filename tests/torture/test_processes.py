@@ -18,22 +18,13 @@ import pytest
 
 import otel_agentperf
 from _recording import Recording, recording
-from otel_agentperf import AgentPerfSpanProcessor, agent, llm, on_report, tool
+from otel_agentperf import AgentPerfSpanProcessor, agent, llm, tool
 from otel_agentperf._config import Config
 from otel_agentperf.model import Report
-from otel_agentperf.processor import off_report
 
 RUNS = 300
 Called = Callable[[str], str]
 """notes a call, and gives its name"""
-
-
-@pytest.fixture
-def reports() -> Iterator[list[Report]]:
-    found: list[Report] = []
-    on_report(found.append)
-    yield found
-    off_report(found.append)
 
 
 @pytest.fixture
