@@ -255,6 +255,11 @@ def test_cost_and_suppressed_findings_are_shown(page: Page) -> None:
     assert "opening_hours calls in a loop, one item each (we know)" in page.text("details")
 
 
+def test_findings_that_were_too_many_to_tell_are_counted(page: Page) -> None:
+    page.open(replace(trip(), findings_left_out=9))
+    assert "9 more findings of the same kinds left out" in page.text("main")
+
+
 def test_many_runs_are_a_table_with_most_to_save_first(page: Page) -> None:
     page.open(*many())
     assert re.match(r"12 runs took [\d.]+ s in total; .* can be saved\.", page.text("h1"))

@@ -100,7 +100,8 @@ const findingsSection = (run, id, flow) => {
   const list = run.findings.length
     ? h("ol", { class: "findings" }, run.findings.map((finding, place) => findingItem(run, finding, place, id, flow)))
     : h("p", { class: "nothing" }, run.status === "error" ? "No bottleneck was found; the run failed." : "No bottleneck was found.");
-  return h("section", { "aria-labelledby": `${id}-findings` }, h("h2", { id: `${id}-findings` }, "What to fix"), list);
+  const more = run.findings_left_out > 0 && h("p", null, `${counted(run.findings_left_out, "more finding")} of the same kinds left out: the worst are told.`);
+  return h("section", { "aria-labelledby": `${id}-findings` }, h("h2", { id: `${id}-findings` }, "What to fix"), list, more);
 };
 
 const findingItem = (run, finding, place, id, flow) => {
