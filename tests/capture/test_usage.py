@@ -94,11 +94,12 @@ def test_what_the_call_told_itself_wins(recorded: Recording) -> None:
 
 
 def test_what_a_pydantic_object_tells() -> None:
-    """Its fields, what a provider has told besides, and properties."""
+    """Its fields, what a provider has told besides, properties, and what it keeps to itself."""
     pydantic = pytest.importorskip("pydantic")
 
     class Told(pydantic.BaseModel, extra="allow"):
         prompt_tokens: int = 12
+        _original: str = "kept"
 
         @property
         def output_tokens(self) -> int:
@@ -106,4 +107,5 @@ def test_what_a_pydantic_object_tells() -> None:
 
     told = Told.model_validate({"cache_read": 5})
     assert usage(told) == Usage(12, 3, 5)
+    assert get(told, "_original") == "kept"
     assert get(told, "nothing") is None

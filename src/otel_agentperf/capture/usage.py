@@ -59,7 +59,7 @@ def get(holder: Any, key: str) -> Any:
         if isinstance(holder, Mapping):
             return holder.get(key)
         kind: Any = type(holder)
-        if _is_pydantic(kind):  # which takes 4 µs to say that there is none
+        if key[:1] != "_" and _is_pydantic(kind):  # which takes 4 µs to say that there is none
             held = vars(holder)
             if key not in held:
                 held = holder.__pydantic_extra__ or held
