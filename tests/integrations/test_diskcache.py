@@ -187,7 +187,7 @@ def test_keys_deleted_in_between_are_not(recorded: Recorded, cache: Any) -> None
 def test_what_is_computed_after_a_deletion_is_no_repeated_miss(
     recorded: Recorded, cache: Any, deleting: bool, found: list[str]
 ) -> None:
-    @cache.memoize(expire=0.001)
+    @cache.memoize(expire=0.05)
     def slow(source: str) -> str:
         time.sleep(0.05)
         return source
@@ -197,7 +197,7 @@ def test_what_is_computed_after_a_deletion_is_no_repeated_miss(
             slow("USD")
             if deleting:
                 cache.delete(slow.__cache_key__("USD"))
-            time.sleep(0.005)
+            time.sleep(0.06)
     assert caches(recorded)["slow"] == (6, 0)
     assert [finding.kind for finding in recorded.report.findings if finding.operation == "slow"] == found
 

@@ -61,8 +61,9 @@ def test_memory_does_not_grow_with_the_number_of_runs(monkeypatch: pytest.Monkey
             sizes = [round_of(number * 10_000) for number in range(4)]
         finally:
             tracemalloc.stop()
-        # What is remembered across runs is bounded, and full after the first round.
-        assert sizes[-1] - sizes[1] < 25_000, sizes
+        # What is remembered across runs is bounded, and full after the first round. What grows, grows in each round;
+        # a thread that another test has left behind may happen to allocate in one.
+        assert min(sizes[2:]) - sizes[1] < 12_500, sizes
 
 
 def test_threads_with_event_loops_of_their_own() -> None:
