@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import pytest
 
 from _traces import agent, llm, run_of
 from otel_agentperf.analysis.analyze import analyze
-from otel_agentperf.prices import price_source
+from otel_agentperf.model import Tokens
+from otel_agentperf.prices import _Rates, price_source
 
 pytest.importorskip("genai_prices")
 
@@ -73,3 +75,21 @@ def test_the_library_is_not_loaded_before_a_price_is_needed():
     """
     lines = "\n".join(line.strip() for line in code.splitlines())
     subprocess.run([sys.executable, "-c", lines], check=True, timeout=60)
+
+
+def test_each_call_costs_to_the_cent_what_the_library_says():
+    """It is asked for the price of a token only; tiers, times of the day and cached tokens must not get lost."""
+    from genai_prices import Usage
+    from genai_prices.data_snapshot import get_snapshot
+
+    for model in (model for provider in get_snapshot().providers for model in provider.models):
+        for hour in (3, 20):
+            price = model.get_prices(datetime(2026, 11, 21, hour, tzinfo=timezone.utc))
+            rates = _Rates(price)
+            for given in (0, 1, 128_000, 128_001, 200_000, 200_001, 3_000_000):
+                tokens = Tokens(given, 700, given // 2, given // 3)
+                usage = Usage(
+                    input_tokens=given, output_tokens=700, cache_read_tokens=given // 2, cache_write_tokens=given // 3
+                )
+                expected = float(price.calc_price(usage)["total_price"])
+                assert rates.usd(tokens) == pytest.approx(expected, rel=1e-9), (model.id, given)
