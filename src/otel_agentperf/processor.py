@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -25,6 +26,7 @@ from .analysis.agents import is_log, looks_like_agent
 from .capture.tracing import SCOPE, state
 from .ended import attributes_of, ended, exception_type, started
 from .metrics import Metrics
+from .postponing import Postponing
 from .run_buffer import Bucket, RunBuffer
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ _LONE_NS = 100_000_000
 
 
 def on_report(callback: L) -> L:
-    """Call `callback` with each run's `Report` when the run has ended, on the thread that ended it. Usable as a
-    decorator. What it raises is swallowed and counted; `off_report` undoes it."""
+    """Call `callback` with each run's `Report` when the run has ended: on the thread that ended it, or on one of ours
+    where the run was long and all exporters queue their spans. Usable as a decorator. What it raises is swallowed and
+    counted; `off_report` undoes it."""
     _listeners.append(callback)
     return callback
 
@@ -51,6 +54,15 @@ def off_report(callback: Listener) -> None:
     """Do not call `callback` any more."""
     if callback in _listeners:
         _listeners.remove(callback)
+
+
+class _EndedRun(NamedTuple):
+    bucket: Bucket
+    root: ReadableSpan
+    is_whole: bool
+    """its root is the bucket's, so that no more spans come"""
+    measured: dict[str, Any]
+    """what is known only while the root ends"""
 
 
 class AgentPerfSpanProcessor(SpanProcessor):
@@ -74,6 +86,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         self._metrics = Metrics(meter_provider, self._buffer)
         self._reporter: Reporter | None = None
         self._sees_endings = False
+        self._postponing = Postponing(self)
         self._tracer = trace.get_tracer(SCOPE, VERSION, tracer_provider) if tracer_provider else None
         if load or self._config.thresholds or self._config.suppress:  # which may name what nothing goes by
             self.load()
@@ -114,9 +127,11 @@ class AgentPerfSpanProcessor(SpanProcessor):
         began = perf_counter_ns()
         self._sees_endings = True
         try:
-            report = self._end(span)
-            if report is not None:
-                self.load().deliver(report, span, self._tracer or state.tracer)
+            run = self._end(span)
+            if run is not None and not self._postponing.postpone(
+                span, run.bucket.size, partial(self._finish_later, run)
+            ):
+                self._finish(run)
         except Exception as fault:  # noqa: BLE001 - see on_start
             _guard.swallowed("processor.on_ending", fault)
         self._metrics.self_ns += perf_counter_ns() - began
@@ -130,9 +145,9 @@ class AgentPerfSpanProcessor(SpanProcessor):
         if context is None or not self._buffer.is_open(context.trace_id, context.span_id):
             return
         with _guard.guard("processor.on_end"):
-            report = self._end(span)
-            if report is not None:
-                self.load().deliver(report, span, self._tracer or state.tracer, ending=False)
+            run = self._end(span)
+            if run is not None:
+                self._finish(run, ending=False)
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -140,7 +155,8 @@ class AgentPerfSpanProcessor(SpanProcessor):
         return self._buffer.dropped
 
     def shutdown(self) -> None:
-        """Report the runs that are still open, as incomplete."""
+        """Report what is postponed, and the runs that are still open, as incomplete."""
+        self._postponing.wait()
         now = time.time_ns()
         if self._reporter is not None:
             self._reporter.sensors.stop()
@@ -149,10 +165,11 @@ class AgentPerfSpanProcessor(SpanProcessor):
                 self._report_open(bucket, open_spans, now)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing waits here: reports leave with their root spans."""
-        return True
+        """Reports leave with their root spans: wait for those that are postponed."""
+        return self._postponing.wait(timeout_millis / 1e3)
 
-    def _end(self, span: ReadableSpan) -> Report | None:
+    def _end(self, span: ReadableSpan) -> _EndedRun | None:
+        """Record the span. The run that ends with it, measured; None where none does."""
         record = ended(span)
         context, scope = record.context, record.scope
         span_id = context.span_id
@@ -168,11 +185,30 @@ class AgentPerfSpanProcessor(SpanProcessor):
         is_root = bucket.root_id == span_id
         if bucket.is_run and not is_root:
             return None
-        report = self._report(bucket, span) if self._ends_run(bucket, span, context, is_root) else None
+        ends_run = self._ends_run(bucket, span, context, is_root)
         if is_root:
             self._buffer.close(context.trace_id, bucket)
+        if ends_run:
+            return _EndedRun(bucket, span, is_root, self.load().sensors.measured(span, bucket))
+        if is_root:
             self.load().sensors.ended(context, bucket)
-        return report
+        return None
+
+    def _finish(self, run: _EndedRun, ending: bool = True) -> None:
+        """Analyse the run, and put the report on its root."""
+        try:
+            report = self._report(run)
+            if report is not None:
+                self.load().deliver(report, run.root, self._tracer or state.tracer, ending)
+        finally:
+            context = run.root.get_span_context()
+            if run.is_whole and context is not None:
+                self.load().sensors.ended(context, run.bucket)
+
+    def _finish_later(self, run: _EndedRun) -> None:
+        began = perf_counter_ns()
+        self._finish(run)
+        self._metrics.self_ns += perf_counter_ns() - began
 
     def _ends_run(self, bucket: Bucket, span: ReadableSpan, context: SpanContext, is_root: bool) -> bool:
         attributes = attributes_of(span)
@@ -198,8 +234,8 @@ class AgentPerfSpanProcessor(SpanProcessor):
                 return True
         return False
 
-    def _report(self, bucket: Bucket, span: ReadableSpan) -> Report | None:
-        report = self.load().report(bucket, span)
+    def _report(self, run: _EndedRun) -> Report | None:
+        report = self.load().report(run.bucket, run.root, run.measured)
         if report is not None:
             for listener in list(_listeners):
                 with _guard.guard("on_report"):
@@ -212,8 +248,9 @@ class AgentPerfSpanProcessor(SpanProcessor):
             return
         bucket.records.extend(ended(span)._replace(end_ns=now) for span in open_spans)
         bucket.dropped += 1
-        self._report(bucket, root)
-        self.load().sensors.ended(root.get_span_context(), bucket)
+        sensors = self.load().sensors
+        self._report(_EndedRun(bucket, root, True, sensors.measured(root, bucket)))
+        sensors.ended(root.get_span_context(), bucket)
 
     def _loaded_late(self, span: Any) -> Reporter:
         """With the first span, where nothing told that there would be one. What that takes is not the span's time."""

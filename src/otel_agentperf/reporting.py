@@ -6,7 +6,7 @@ Apart from the processor, which collects, because it stands on the whole analysi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -54,9 +54,10 @@ class Reporter:
         detectors()
         _config.warn_once(unknown_names(config))
 
-    def report(self, bucket: Bucket, span: ReadableSpan) -> Report | None:
-        """The report of the run whose root is `span`; None where there is no run. Its numbers are recorded."""
-        run = self._find_run(bucket, span)
+    def report(self, bucket: Bucket, span: ReadableSpan, measured: Mapping[str, Any]) -> Report | None:
+        """The report of the run whose root is `span`; None where there is no run. Its numbers are recorded.
+        `measured`: what the sensors did when the root ended."""
+        run = self._find_run(bucket, span, measured)
         if run is None:
             return None
         report = analyze(run, self._config, self._prices)
@@ -93,7 +94,7 @@ class Reporter:
         """In our terms. `exception`: the type of the last one that the span recorded."""
         return span if isinstance(span, SpanRecord) else classify(_raw(span, exception))
 
-    def _find_run(self, bucket: Bucket, span: ReadableSpan) -> AgentRun | None:
+    def _find_run(self, bucket: Bucket, span: ReadableSpan, measured: Mapping[str, Any]) -> AgentRun | None:
         """The run of the root `span`, found by the very function that finds runs offline."""
         context = span.get_span_context()
         assert context is not None
@@ -106,8 +107,8 @@ class Reporter:
             records = _below(root_id, records)
         for index, record in enumerate(records):
             if record.span_id == root_id:
-                found = self.sensors.found(context, record, records, bucket)
-                records[index] = replace(record, incomplete=incomplete, **found)
+                found = self.sensors.found(context, record, records)
+                records[index] = replace(record, incomplete=incomplete, **measured, **found)
         runs = find_runs(records, self._thresholds)
         return next((run for run in runs if run.root.span_id == root_id), None)
 

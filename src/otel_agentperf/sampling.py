@@ -26,6 +26,7 @@ from . import _semconv as names
 from ._entries import SamplingRule
 from ._fork import call_in_child
 from .analysis.sampling import Start, decide
+from .postponing import queues
 
 _ENVIRONMENT = ("deployment.environment.name", "deployment.environment")
 _MOST_SPANS = 50_000
@@ -110,6 +111,7 @@ class TailSamplingProcessor(SpanProcessor):
 
     def __init__(self, inner: SpanProcessor, most_spans: int = _MOST_SPANS, longest_s: float = _LONGEST_S) -> None:
         self._inner = inner
+        self.queues = queues(inner)
         self._most_spans = most_spans
         self._longest_s = longest_s
         self._reset()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
 from . import _guard
@@ -96,14 +97,18 @@ class Sensors:
             profiling.begin(name, bucket.is_run, context.trace_id, context.span_id, is_open)
         profiling.started(context.trace_id)
 
-    def found(
-        self, context: SpanContext, root: SpanRecord, records: Sequence[SpanRecord], bucket: Bucket
-    ) -> dict[str, Any]:
-        """The fields of the root's record that are known here, for the run of `records` in `bucket`."""
+    def measured(self, root: ReadableSpan, bucket: Bucket) -> dict[str, Any]:
+        """The fields of the root's record that are to be read when it ends."""
         fields: dict[str, Any] = {"counts": counts.drain()}
         with _guard.guard("sensors.resources"):
-            if bucket.root_id == context.span_id and bucket.mark is not None:
-                fields["usage"] = self._resources.since(bucket.mark, root.start_ns)
+            context = root.get_span_context()
+            if context is not None and bucket.root_id == context.span_id and bucket.mark is not None:
+                fields["usage"] = self._resources.since(bucket.mark, root.start_time or 0)
+        return fields
+
+    def found(self, context: SpanContext, root: SpanRecord, records: Sequence[SpanRecord]) -> dict[str, Any]:
+        """Those that can wait for the analysis, for the run of `records`."""
+        fields: dict[str, Any] = {}
         with _guard.guard("sensors.loops"):
             if self._loops is not None:
                 fields["stalls"] = self._loops.stalls(context.trace_id, root.start_ns, root.end_ns)
