@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -19,7 +20,6 @@ from opentelemetry.trace import (
     StatusCode,
     Tracer,
     format_span_id,
-    format_trace_id,
     set_span_in_context,
 )
 
@@ -115,21 +115,35 @@ class Reporter:
 
 def _raw(span: EndedSpan, exception: str | None) -> RawSpan:
     parent = span.parent
+    context = span.context
     return RawSpan(
-        format_trace_id(span.context.trace_id),
-        format_span_id(span.context.span_id),
-        format_span_id(parent.span_id) if parent is not None else None,
+        f"{context.trace_id:032x}",
+        f"{context.span_id:016x}",
+        f"{parent.span_id:016x}" if parent is not None else None,
         span.name,
         span.attributes,
         span.start_ns or 0,
         span.end_ns or 0,
         span.status.status_code is StatusCode.ERROR,
         span.scope.name if span.scope is not None else "",
-        str(span.resource.attributes.get("service.name", "")),
+        _service(span.resource),
         _SIDES[span.kind],
         parent is not None and parent.is_remote,
         exception=exception,
     )
+
+
+def _service(resource: Resource) -> str:
+    """All spans of a provider have the same resource; looking into it takes a microsecond."""
+    global _last_service
+    known, service = _last_service
+    if known is not resource:
+        service = str(resource.attributes.get("service.name", ""))
+        _last_service = resource, service
+    return service
+
+
+_last_service: tuple[Resource | None, str] = (None, "")
 
 
 def _below(root_id: str, records: Iterable[SpanRecord]) -> list[SpanRecord]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 
 from .. import _guard
@@ -76,7 +76,7 @@ def bottlenecks(run: AgentRun) -> tuple[tuple[Finding, ...], int]:
     """The same, and how many more there were of kinds that have too many to tell them all."""
     found: list[Finding] = []
     left_out = 0
-    matters = movable(run)
+    matters = lru_cache(maxsize=1)(partial(movable, run))
     for kind, detector in detectors().items():
         with _guard.guard(f"detector {kind}"):
             of_kind = list(_worthwhile(run, detector.detect(run), matters))
@@ -110,7 +110,7 @@ def detectors() -> dict[str, ModuleType]:
     return discover("detectors")
 
 
-def _worthwhile(run: AgentRun, findings: Iterable[Finding], matters: frozenset[str]) -> Iterator[Finding]:
+def _worthwhile(run: AgentRun, findings: Iterable[Finding], matters: Callable[[], frozenset[str]]) -> Iterator[Finding]:
     """Findings with their replayed saving, without those below max(100 ms, 5 % of the run)."""
     duration = run.root.duration_s
     for finding in findings:
@@ -118,7 +118,7 @@ def _worthwhile(run: AgentRun, findings: Iterable[Finding], matters: frozenset[s
         if finding.change is None:
             yield finding
         # Nothing saves more than it wastes, or beside what the run waited for: that spares most replays.
-        elif finding.wasted_s >= least and not matters.isdisjoint(_touched(finding.change)):
+        elif finding.wasted_s >= least and not matters().isdisjoint(_touched(finding.change)):
             saving = (run.root.duration_ns - replay(run, finding.change)) / 1e9
             if saving >= least:
                 severity = _honest(run, finding, saving)

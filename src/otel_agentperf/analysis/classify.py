@@ -194,7 +194,7 @@ def classify(raw: RawSpan) -> SpanRecord:
         chain=kind == "other" and is_chain(attributes),
         cpu_ns=nanoseconds(attributes.get(names.CPU_TIME)),
         first_chunk_s=first_chunk_s(attributes) if kind == "llm" else None,
-        tokens=tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else Tokens(),
+        tokens=tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else _NO_TOKENS,
         cache=cache,
         provider=short(provider(attributes)) if kind in ("llm", "embedding") else "",
         model=short(model(attributes)) if kind in ("llm", "embedding") else "",
@@ -208,6 +208,7 @@ def classify(raw: RawSpan) -> SpanRecord:
     )
 
 
+_NO_TOKENS = Tokens()
 _ON_ROOTS = USAGE_KEYS | {
     names.CACHES, names.STALLS, names.INCOMPLETE, names.PROFILE, names.PROFILE_NOTE, names.HISTORY,
 }  # fmt: skip

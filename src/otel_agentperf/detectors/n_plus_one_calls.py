@@ -22,7 +22,7 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     before (a cursor), is the next page, asks for many items at once, or is a
     command.
     """
-    for parent in run.spans:
+    for parent in run.parents:
         for stretch in stretches(run, parent):
             for calls in _loops(stretch.spans):
                 finding = _finding(run, stretch, calls)

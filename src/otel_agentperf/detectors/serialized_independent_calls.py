@@ -37,7 +37,7 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     of a call in between. `warning` when one model turn asked for all of them, otherwise `info`. Silent where
     dependence cannot be told and no model turn asked; loops, repeats and retries are other kinds."""
     writes = Writes(run)
-    for parent in run.spans:
+    for parent in run.parents:
         for stretch in stretches(run, parent):
             for group in _groups(run, stretch, writes):
                 yield _finding(run, stretch, group)

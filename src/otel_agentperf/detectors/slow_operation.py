@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from math import inf, nextafter
 from statistics import median, median_low
 from typing import NamedTuple
 
@@ -52,9 +53,10 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     another process."""
     # Requests to one URL that read and that write are no peers, though they have one name; nor are two agents' calls.
     peers: dict[tuple[Kind, str, bool, str], list[_Call]] = defaultdict(list)
+    agents, by_id = run.agents, run.by_id
     for span in _candidates(run):
         call = _Call(span, *_own_times(run, span))
-        peers[span.kind, span.operation, span.mutating, run.agent_of(span.span_id)].append(call)
+        peers[span.kind, span.operation, span.mutating, by_id[agents[span.span_id]].operation].append(call)
     for (kind, name, _, _), calls in peers.items():
         targets = dict(_slow(run, kind, calls))
         if targets:
@@ -109,34 +111,43 @@ def _slow(run: AgentRun, kind: Kind, calls: Sequence[_Call]) -> Iterator[tuple[s
     # that of a slow call's peers as good as, and costs one sort.
     peers = [call.own_s for call in calls if call.span.error is None]
     usual = median_low(peers) if len(peers) > _PEERS else None
+    limit = _limit(run, calls[0].span, usual, dominates)
+    past = _past_limit(run, calls[0].span)
+    least_s = min(limit[0], past[0]) if past else limit[0]
     rate = _fair_rate(run, calls)
     for call in calls:
-        if call.critical_s <= 0 or _is_explained(call.span, rate):
+        if call.own_s < least_s or call.critical_s <= 0 or _is_explained(call.span, rate):
             continue
-        target = _by_limit(run, call, usual, dominates) or _by_history(run, call)
-        if target:
-            yield call.span.span_id, target
+        if call.own_s >= limit[0]:
+            yield call.span.span_id, limit[1]
+        # How long a generation takes depends on what it writes, so that must be known.
+        elif past and call.own_s >= past[0] and (call.span.kind != "llm" or call.span.tokens.output is not None):
+            yield call.span.span_id, past[1]
 
 
-def _by_limit(run: AgentRun, call: _Call, usual: float | None, dominates: bool) -> _Target | None:
-    kind = call.span.kind
-    limit = run.threshold(f"slow_operation.{kind}_s", _LIMITS_S[kind], call.span)
+def _limit(run: AgentRun, call: SpanRecord, usual: float | None, dominates: bool) -> tuple[float, _Target]:
+    """The seconds from which calls like `call` are slow, and what they should have taken."""
+    limit = run.threshold(f"slow_operation.{call.kind}_s", _LIMITS_S[call.kind], call)
     if usual is None:
-        return _Target(limit, "limit") if call.own_s > limit else None
-    factor = run.threshold("slow_operation.factor", 3.0, call.span)
-    slow = call.own_s >= factor * usual and (call.own_s > limit or dominates)
-    return _Target(usual, "median of its peers") if slow else None
+        return _above(limit), _Target(limit, "limit")
+    least = run.threshold("slow_operation.factor", 3.0, call) * usual
+    return least if dominates else max(least, _above(limit)), _Target(usual, "median of its peers")
 
 
-def _by_history(run: AgentRun, call: _Call) -> _Target | None:
+def _past_limit(run: AgentRun, call: SpanRecord) -> tuple[float, _Target] | None:
     """Slower than nearly all of its kind and name in earlier runs, and clearly so: one in twenty is beyond the 95th
-    percentile on any day. How long a generation takes depends on what it writes, so that must be known."""
-    past = run.history.get((call.span.kind, call.span.operation))
-    if past is None or (call.span.kind == "llm" and call.span.tokens.output is None):
+    percentile on any day."""
+    past = run.history.get((call.kind, call.operation))
+    if past is None:
         return None
-    factor = run.threshold("slow_operation.history_factor", 2.0, call.span)
-    slow = call.own_s > past.p95_s and call.own_s >= factor * past.p50_s
-    return _Target(past.p50_s, f"median of {past.calls} earlier calls") if slow else None
+    factor = run.threshold("slow_operation.history_factor", 2.0, call)
+    target = _Target(past.p50_s, f"median of {past.calls} earlier calls")
+    return max(_above(past.p95_s), factor * past.p50_s), target
+
+
+def _above(seconds: float) -> float:
+    """The next number: what is to be exceeded, not reached."""
+    return nextafter(seconds, inf)
 
 
 def _fair_rate(run: AgentRun, calls: Sequence[_Call]) -> float:

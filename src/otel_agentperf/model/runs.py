@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
+from typing import NamedTuple
 
 from .._entries import Budget
 from .._once import once
@@ -20,8 +21,7 @@ _MEMBERS: frozenset[Kind] = frozenset({"tool", "mcp", "retrieval", "agent", "wor
 _when = attrgetter("start_ns", "end_ns")
 
 
-@dataclass(frozen=True, slots=True)
-class PathSegment:
+class PathSegment(NamedTuple):
     """A stretch of the critical path: `span` itself was what the run waited for from start to end."""
 
     span: SpanRecord
@@ -56,6 +56,11 @@ class AgentRun:
     @once
     def by_id(self) -> Mapping[str, SpanRecord]:
         return {span.span_id: span for span in self.spans}
+
+    @once
+    def parents(self) -> tuple[SpanRecord, ...]:
+        """The spans that have children, by start."""
+        return tuple(span for span in self.spans if span.span_id in self.children)
 
     @once
     def agents(self) -> Mapping[str, str]:
