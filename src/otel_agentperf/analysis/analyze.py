@@ -20,6 +20,7 @@ from .replay import merge, movable, replay
 THRESHOLDS = frozenset({"min_saving_s", "min_saving_share", "critical_share"})
 """the user's that are about findings of every kind"""
 _SEVERITIES = ("critical", "warning", "info")
+_LEAST_S = 0.1
 _MOST_OF_A_KIND = 64
 """findings: nobody reads more, each is an event on the root, and each is compared with each"""
 
@@ -77,7 +78,10 @@ def bottlenecks(run: AgentRun) -> tuple[tuple[Finding, ...], int]:
     found: list[Finding] = []
     left_out = 0
     matters = lru_cache(maxsize=1)(partial(movable, run))
+    is_short = run.root.duration_s < _least_of_all_s(run)
     for kind, detector in detectors().items():
+        if is_short and getattr(detector, "SAVES_TIME", False):
+            continue
         with _guard.guard(f"detector {kind}"):
             of_kind = list(_worthwhile(run, detector.detect(run), matters))
             if len(of_kind) > _MOST_OF_A_KIND:
@@ -141,9 +145,15 @@ def _least_s(run: AgentRun, finding: Finding) -> float:
     calls = [run.by_id[span_id] for span_id in finding.evidence if span_id in run.by_id] if run.thresholds else []
     call = next((call for call in calls if call.operation == finding.operation), calls[0] if calls else None)
     return max(
-        run.threshold("min_saving_s", 0.1, call),
+        run.threshold("min_saving_s", _LEAST_S, call),
         run.threshold("min_saving_share", 0.05, call) * run.root.duration_s,
     )
+
+
+def _least_of_all_s(run: AgentRun) -> float:
+    """The seconds below which no operation's or agent's finding is worth telling; no run saves more than it took."""
+    own = (value for name, value in run.thresholds.items() if name.startswith("min_saving_s"))
+    return min((_LEAST_S, *own))
 
 
 def _is_replaced(finding: Finding, found: Iterable[Finding], run: AgentRun) -> bool:

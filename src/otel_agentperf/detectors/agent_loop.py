@@ -14,6 +14,7 @@ from ._rounds import without
 from ._writes import words
 
 TITLE = "agent going in circles"
+SAVES_TIME = True
 THRESHOLDS = frozenset({"repeats", "steps"})
 _EMPTY = frozenset({"{}", "[]", '""'})
 _ACKNOWLEDGED = frozenset("""ok okay done succes successful statu true result finished completed""".split())

@@ -11,6 +11,7 @@ from ..model import AgentRun, Change, Finding, SpanRecord, Stall
 from ._calls import ids, seconds, severity
 
 TITLE = "event loop blocked by synchronous work"
+SAVES_TIME = True
 THRESHOLDS = frozenset({"block_s"})
 _BLUR_NS = 25_000_000
 """a stall's start is known to half a look of the monitor (12 ms) …"""

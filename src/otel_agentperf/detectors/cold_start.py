@@ -11,6 +11,7 @@ from ..model import AgentRun, Change, Finding, Kind, SpanRecord
 from ._calls import ids, seconds, severity
 
 TITLE = "slow first call"
+SAVES_TIME = True
 NEEDS_WHOLE_RUN = True
 THRESHOLDS = frozenset({"calls", "excess_s", "factor"})
 _MODEL_CALLS: frozenset[Kind] = frozenset({"llm", "embedding"})

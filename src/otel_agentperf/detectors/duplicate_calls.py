@@ -14,6 +14,7 @@ from ._polling import is_meant_to_repeat, says_ask_again
 from ._writes import Writes
 
 TITLE = "same call made again"
+SAVES_TIME = True
 REPLACED_BY = frozenset({"agent_loop", "ineffective_cache"})
 THRESHOLDS = frozenset({"warning"})
 

@@ -12,6 +12,7 @@ from ._calls import ids, seconds, severity, total_s
 from ._rounds import JITTER_NS, is_handoff, without
 
 TITLE = "agents handing back and forth"
+SAVES_TIME = True
 THRESHOLDS = frozenset({"alternations"})
 _TOOLS: frozenset[Kind] = frozenset({"tool", "mcp", "retrieval"})
 _WORK: frozenset[Kind] = _TOOLS | {"http", "db"}

@@ -11,6 +11,7 @@ from ._caches import computation, lookup_cost_s, lookups_and_hits, miss_cost_s
 from ._calls import ids, seconds, severity
 
 TITLE = "cache that does not pay"
+SAVES_TIME = True
 THRESHOLDS: frozenset[str] = frozenset()
 
 

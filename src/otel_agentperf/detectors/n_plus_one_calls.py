@@ -11,6 +11,7 @@ from ._pages import are_batches, are_pages
 from ._writes import runs_commands
 
 TITLE = "calls in a loop, one item each"
+SAVES_TIME = True
 THRESHOLDS = frozenset({"calls", "db_total_s", "total_s"})
 
 _BATCHABLE: frozenset[Kind] = frozenset({"tool", "db", "http", "retrieval", "embedding", "cache", "mcp"})

@@ -15,6 +15,7 @@ from ._calls import ids, named, seconds, severity
 from ._idle import Idle, total_ns
 
 TITLE = "waiting out a rate limit"
+SAVES_TIME = True
 THRESHOLDS = frozenset({"wait_s"})
 Key = tuple[str, Kind, str]
 """span id of the agent, kind, operation"""

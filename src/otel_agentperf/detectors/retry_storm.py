@@ -11,6 +11,7 @@ from ..model import AgentRun, Change, Finding, Kind, SpanRecord
 from ._calls import ids, is_turn, named, seconds, severity, total_s, unwrapped
 
 TITLE = "time lost in retries"
+SAVES_TIME = True
 REPLACED_BY = frozenset({"rate_limited"})
 THRESHOLDS = frozenset({"attempts", "share"})
 

@@ -19,6 +19,7 @@ from ._polling import is_meant_to_repeat
 from ._writes import words
 
 TITLE = "time in which nothing worked"
+SAVES_TIME = True
 THRESHOLDS = frozenset({"gap_s", "share"})
 REPLACED_BY = frozenset({"rate_limited", "retry_storm", "blocked_event_loop"})
 

@@ -12,6 +12,7 @@ from ._pages import are_pages
 from ._writes import Writes
 
 TITLE = "calls that could run in parallel"
+SAVES_TIME = True
 NEEDS_WHOLE_RUN = True
 REPLACED_BY = frozenset(
     {"n_plus_one_calls", "duplicate_calls", "retry_storm", "ineffective_cache", "agent_loop", "blocked_event_loop"}

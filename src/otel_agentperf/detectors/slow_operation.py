@@ -14,6 +14,7 @@ from ._calls import ids, seconds, severity
 from ._people import waits_for_person
 
 TITLE = "slow call"
+SAVES_TIME = True
 REPLACED_BY = frozenset({"*"})
 
 _LIMITS_S: dict[Kind, float] = {
