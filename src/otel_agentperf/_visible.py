@@ -15,6 +15,7 @@ _JOINTS = re.compile(r"[/:@+]+")
 _ESCAPED_SPACE = re.compile(r"\\[nrt]")
 _TRIVIAL = frozenset({"", "0", "1", "true", "false", "null", "none", "ok", "yes", "no", "http", "https", "www"})
 """values that occur everywhere, so that meeting one twice says nothing"""
+_INSIDE_NUMBERS = frozenset(".-:/")
 _MOST_VALUES = 32
 _ENVELOPE_MARKS = ('"tool_call_id"', '"tags"')
 _CALLBACK_INPUT = frozenset({"inputs", "tags", "metadata", "kwargs"})
@@ -84,14 +85,23 @@ def distinctive_values(args_text: str) -> tuple[str, ...] | None:
 
 def distinctive_words(leaves: Iterable[object]) -> tuple[str, ...] | None:
     """The same for its leaf values, where they are at hand."""
-    values = tuple(dict.fromkeys(word for leaf in leaves for word in _words(leaf)))
-    return values if len(values) <= _MOST_VALUES else None
+    values: dict[str, None] = {}
+    for leaf in leaves:
+        text = str(leaf).lower()
+        if text.isalnum():
+            if _is_distinctive(text):
+                values[text] = None
+        else:
+            values.update(dict.fromkeys(_words(text)))
+    return tuple(values) if len(values) <= _MOST_VALUES else None
 
 
 def holds(values: Iterable[str], brought: str, given: str) -> bool:
     """Is one of `values` in what was `brought`, and not in what was `given`? Both are `searchable`."""
-    found = [value for value in values if value in brought]  # says no for nearly all, at once
-    return any(_occurs(value, brought) and not _occurs(value, given) for value in found)
+    for value in values:
+        if value in brought and _occurs(value, brought) and not (value in given and _occurs(value, given)):
+            return True
+    return False
 
 
 def searchable(text: str) -> str:
@@ -103,18 +113,18 @@ def _occurs(word: str, text: str) -> bool:
     """Is `word` in `text`, as a word of its own? A number is not when it is part of a longer one, or of a date."""
     at = text.find(word)
     while at >= 0:
-        before, after = text[max(0, at - 2) : at], text[at + len(word) : at + len(word) + 2]
-        if not (_sticks(before[::-1], word[0]) or _sticks(after, word[-1])):
+        end = at + len(word)
+        before = text[max(0, at - 1) : at], text[max(0, at - 2) : max(0, at - 1)]
+        after = text[end : end + 1], text[end + 1 : end + 2]
+        if not (_sticks(*before, word[0]) or _sticks(*after, word[-1])):
             return True
         at = text.find(word, at + 1)
     return False
 
 
-def _sticks(beside: str, edge: str) -> bool:
-    """Does the text beside a word (nearest character first) continue it?"""
-    if beside[:1].isalnum() or beside[:1] == "_":
-        return True
-    return edge.isdigit() and beside[:1] in tuple(".-:/") and beside[1:].isdigit()
+def _sticks(beside: str, beyond: str, edge: str) -> bool:
+    """Do the characters beside a word, which may be empty, continue it? `edge`: the word's own next to them."""
+    return beside.isalnum() or beside == "_" or (beside in _INSIDE_NUMBERS and edge.isdigit() and beyond.isdigit())
 
 
 def _leaves(text: str) -> Iterator[object]:
@@ -134,13 +144,16 @@ def _leaves(text: str) -> Iterator[object]:
             yield value
 
 
-def _words(value: object) -> Iterator[str]:
-    text = str(value).lower()
-    for found in (text,) if text.isalnum() else _WORD.findall(text):
+def _words(text: str) -> Iterator[str]:
+    for found in _WORD.findall(text):
         whole = found.strip(".:/+-")
         for word in (whole,) if whole.isalnum() else dict.fromkeys((whole, *_JOINTS.split(whole))):
-            if word not in _TRIVIAL and (len(word) > 2 or not word.isalpha()):
+            if _is_distinctive(word):
                 yield word
+
+
+def _is_distinctive(word: str) -> bool:
+    return word not in _TRIVIAL and (len(word) > 2 or not word.isalpha())
 
 
 def _dump(value: Any) -> str | None:

@@ -8,7 +8,7 @@ or by an interrupted signal handler would be worse than a lost entry.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -31,13 +31,16 @@ class _Call(NamedTuple):
 class _Calls:
     """The calls under one parent that have ended well."""
 
-    __slots__ = ("_all_brought", "_read", "_unread", "is_open", "size")
+    __slots__ = ("_all_brought", "_found", "_read", "_unread", "is_open", "size")
 
     def __init__(self) -> None:
         self._unread: list[tuple[int, str, str]] = []
         self._read: list[_Call] = []
         self._all_brought = ""
         """all results in one text: most arguments hold nothing of any, which one look tells"""
+        self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
+        """by value: of how many calls it is known whether they brought it, and the places of those that did. What is
+        given to each call, such as a user's id, is looked for once in each result, not again for each later call."""
         self.is_open = True
         """all are known, and one more has room; when not, nothing is told of the calls to come"""
         self.size = 100
@@ -56,14 +59,24 @@ class _Calls:
         self.size += size
         return size
 
-    def holding(self, values: Iterable[str]) -> Iterator[int]:
+    def holding(self, values: Iterable[str]) -> list[int]:
         """The calls whose result held one of `values`, which they had not been given themselves."""
         self._read_all()
-        brought = [value for value in values if value in self._all_brought]
-        if brought:
-            for call in list(self._read):
-                if holds(brought, call.brought, call.given):
-                    yield call.span_id
+        places: set[int] = set()
+        for value in values:
+            if value in self._all_brought:
+                places.update(self._bringing(value))
+        return [self._read[place].span_id for place in sorted(places)]
+
+    def _bringing(self, value: str) -> tuple[int, ...]:
+        known, places = self._found.get(value, (0, ()))
+        count = len(self._read)
+        for place in range(known, count):
+            call = self._read[place]
+            if holds((value,), call.brought, call.given):
+                places = (*places, place)
+        self._found[value] = count, places
+        return places
 
     def _read_all(self) -> None:
         with suppress(IndexError):  # none left; another thread may take some of them
