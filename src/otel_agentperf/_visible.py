@@ -114,16 +114,15 @@ def _occurs(word: str, text: str) -> bool:
     at = text.find(word)
     while at >= 0:
         end = at + len(word)
-        before = text[max(0, at - 1) : at], text[max(0, at - 2) : max(0, at - 1)]
-        after = text[end : end + 1], text[end + 1 : end + 2]
-        if not (_sticks(*before, word[0]) or _sticks(*after, word[-1])):
+        sticks = at > 0 and _sticks(text[at - 1], text[at - 2 : at - 1], word[0])
+        if not (sticks or (end < len(text) and _sticks(text[end], text[end + 1 : end + 2], word[-1]))):
             return True
         at = text.find(word, at + 1)
     return False
 
 
 def _sticks(beside: str, beyond: str, edge: str) -> bool:
-    """Do the characters beside a word, which may be empty, continue it? `edge`: the word's own next to them."""
+    """Do the characters beside a word continue it? `edge`: the word's own next to them."""
     return beside.isalnum() or beside == "_" or (beside in _INSIDE_NUMBERS and edge.isdigit() and beyond.isdigit())
 
 
