@@ -32,6 +32,8 @@ _MACHINE_EVERY_S = 2.0
 """between readings of the machine's memory"""
 _COST_SHARE = 1_000
 """a reading takes this part of the time at most: 0.1 %"""
+_WAIT_SHARE = 100
+"""… and its waits for the interpreter lock, which other threads get at each look at a file, 1 %"""
 _LONGEST_WINDOW_S = 60.0
 _WANTED = 0.5
 """A machine that others keep busy is this run's matter where the process itself wants a core: takes half a one."""
@@ -90,7 +92,6 @@ class Resources:
 
     def _reset(self) -> None:
         """At the start, and in a forked child: another process, which may find the lock held by a thread it lacks."""
-        self._process = psutil.Process()
         self._memory_mb: float | None = None
         self._machine: tuple[float, float] | None = None
         self._last: _Reading | None = None
@@ -105,7 +106,7 @@ class Resources:
         """Now."""
         now = time.perf_counter()
         if self._enabled:
-            self._read(now, _YOUNG_S)
+            self._read_at_end(now)
         return Mark(now, time.process_time(), self._memory_mb, most_mb(), self._machine)
 
     def sample(self, now_s: float | None = None) -> None:
@@ -119,7 +120,7 @@ class Resources:
         if not self._enabled:
             return None
         now = time.perf_counter()
-        self._read(now, _YOUNG_S)
+        self._read_at_end(now)
         memory = [value for value in (mark.memory_mb, self._memory_mb) if value is not None]
         wall = now - mark.wall_s
         cpu = 100.0 * (time.process_time() - mark.cpu_s) / wall if wall > 0 else None
@@ -135,6 +136,10 @@ class Resources:
             full_cpu=self._full_since(start_ns),
         )
 
+    def _read_at_end(self, now: float) -> None:
+        """At either end of a run; more often than in between, where that is cheap."""
+        self._read(now, _YOUNG_S if self._every_s <= _EVERY_S else self._every_s)
+
     def _read(self, now: float, old_s: float) -> None:
         """Take a reading, unless the last one is younger or another thread is taking one."""
         last = self._last
@@ -142,17 +147,19 @@ class Resources:
             return
         try:
             self.due_s = now + self._every_s
-            began = time.thread_time()
-            with _guard.guard("resources"):
+            began, began_cpu = time.perf_counter(), time.thread_time()
+            with _guard.guard("resources.memory"):
                 self._read_memory(now)
+            with _guard.guard("resources.cpu"):
                 self._read_cpu(now)
-            self._every_s = max(_EVERY_S, _COST_SHARE * (time.thread_time() - began))
+            cost, waited = time.thread_time() - began_cpu, time.perf_counter() - began
+            self._every_s = max(_EVERY_S, _COST_SHARE * cost, _WAIT_SHARE * waited)
             self.due_s = now + self._every_s
         finally:
             self._lock.release()
 
     def _read_memory(self, now: float) -> None:
-        self._memory_mb = (_linux_memory() or self._process.memory_info().rss) / 1e6
+        self._memory_mb = (_linux_memory() or psutil.Process().memory_info().rss) / 1e6
         used = self._within.used_bytes()
         self._memory_peaks.add(now, max(self._memory_mb, used / 1e6 if used else 0.0))
         if now - self._machine_read_s > _MACHINE_EVERY_S:
