@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import timeit
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from _recording import Recording, recording
 from otel_agentperf import AgentPerfSpanProcessor, _guard, agent, tool
 from otel_agentperf._config import Config
 from otel_agentperf.capture import counts
-from otel_agentperf.capture.tracing import SCOPE
+from otel_agentperf.capture.tracing import SCOPE, state
 from otel_agentperf.metrics import Labels
 from otel_agentperf.model import CacheCounts
 
@@ -187,6 +188,18 @@ def test_running_agents(measured: Measured) -> None:
     late.set_attribute("gen_ai.operation.name", "invoke_agent")
     late.end()
     assert measured.only("agentperf.agents.active")[1].value == 0
+
+
+def test_making_spans_is_part_of_the_plugins_own_time(measured: Measured) -> None:
+    """Large arguments are hashed before the span's processors see anything of it."""
+    numbers = list(range(1_500))
+    least = min(timeit.repeat(lambda: state.hasher.parts({"numbers": numbers}), number=50, repeat=5))
+    search = tool(name="search")(lambda numbers: None)
+    with agent("a"):
+        before = measured.only("agentperf.self.time")[1].value
+        for _ in range(50):
+            search(numbers)
+        assert measured.only("agentperf.self.time")[1].value - before > least
 
 
 def test_the_plugins_own_numbers(measured: Measured, swallow: None) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from . import _guard
 from . import _semconv as names
-from .capture.tracing import SCOPE
+from .capture.tracing import SCOPE, state
 from .run_buffer import RunBuffer
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Metrics:
         self._recording = False
         self._buffer = buffer
         self.self_ns = 0
+        """spent in the processor; `state.self_ns` is the rest"""
 
         def histogram(name: str, unit: str, bounds: tuple[float, ...], description: str) -> Any:
             return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
@@ -156,7 +157,7 @@ class Metrics:
         yield Observation(self._buffer.open_agents())
 
     def _observe_self_time(self, options: CallbackOptions) -> Iterable[Observation]:
-        yield Observation(self.self_ns / 1e9)
+        yield Observation((self.self_ns + state.self_ns) / 1e9)
 
     def _observe_dropped(self, options: CallbackOptions) -> Iterable[Observation]:
         for reason, count in list(self._buffer.dropped.items()):

@@ -161,11 +161,13 @@ class Invocation:
         if self._ended:
             return
         self._ended = True
+        began = time.perf_counter_ns()
         try:
             if self._recording:
                 self._describe(error, result)
         except Exception as fault:  # noqa: BLE001 - ours; the span ends all the same
             _guard.swallowed("invocation.end", fault)
+        state.self_ns += time.perf_counter_ns() - began
         try:
             self.span.end(self._ended_ns)
         except Exception as fault:  # noqa: BLE001 - some processor's or exporter's
@@ -220,6 +222,7 @@ def start(
     `attributes` are ours, not content; a `gen_ai.operation.name` among them wins over the kind's own.
     `start_time`: nanoseconds since the epoch, now unless given.
     """
+    began = time.perf_counter_ns()
     try:
         if context_api.get_value(SUPPRESSED):
             return None
@@ -229,7 +232,9 @@ def start(
             verb = given.get(names.GEN_AI_OPERATION_NAME) or f"cache {given.get(names.CACHE_OPERATION, 'get')}"
             span_name = f"{verb} {name}"
         early = given if kind in _WHOLE_AT_START or not state.may_wait() else None
+        before = time.perf_counter_ns()
         span = state.tracer.start_span(span_name, parent, span_kind, early, start_time=start_time)
+        began += time.perf_counter_ns() - before
         invocation = Invocation(kind, span)
         if kind in _WHOLE_AT_START:
             # Said again at the end: others (LiteLLM) write what they know of a model call into the span around it.
@@ -241,6 +246,7 @@ def start(
         return None
     if arguments is not None:
         invocation.arguments(arguments)
+    state.self_ns += time.perf_counter_ns() - began
     return invocation
 
 

@@ -26,11 +26,13 @@ class State:
     """Settings of the process. `tracer` is got once: getting one takes a lock of the SDK that a signal handler
     which traces could find held."""
 
-    __slots__ = ("_is_expected", "_nobody_looks", "_seen_by", "_waiting", "config", "hasher", "redact", "siblings",
-                 "tracer")  # fmt: skip
+    __slots__ = ("_is_expected", "_nobody_looks", "_seen_by", "_waiting", "config", "hasher", "redact", "self_ns",
+                 "siblings", "tracer")  # fmt: skip
 
     def __init__(self) -> None:
         self.siblings = Siblings()
+        self.self_ns = 0
+        """spent on making spans, without what the SDK and its processors take; no lock is worth its exactness"""
         self._seen_by: tuple[Any, Any] = (None, None)
         self._nobody_looks = False
         self._is_expected = False
