@@ -25,6 +25,7 @@ from typing import Any
 
 import opentelemetry.sdk.version
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import use_span
 
 from otel_agentperf import AgentPerfSpanProcessor, agent, tool
 from otel_agentperf._config import Config
@@ -64,6 +65,16 @@ def untouched(calls: int) -> None:
         weather("Oslo", days=3)
 
 
+def collected(calls: int) -> None:
+    """With the processor, in a run that does not end."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(AgentPerfSpanProcessor(Config(resource_monitor=False), None, provider))
+    state.use(provider)
+    with use_span(provider.get_tracer("bare").start_span("invoke_agent planner")):
+        for _ in range(calls):
+            weather("Oslo", days=3)
+
+
 def whole_runs(calls: int) -> None:
     """With the processor; the runs' ends, analysis and all, are counted with their calls."""
     provider = TracerProvider(shutdown_on_exit=False)
@@ -83,6 +94,7 @@ def one_run(calls: int) -> None:
 PROGRAMS: dict[str, Callable[[int], None]] = {
     "bare span": bare,
     "@tool, without the processor": untouched,
+    "@tool, with the processor": collected,
     "@tool, in one long run": one_run,
     "@tool, in runs of ten calls": whole_runs,
 }
