@@ -25,6 +25,9 @@ LONG = 500
 _MOST_WAITING = 50_000
 """spans of all that waits; what is more is analysed where it ends"""
 
+_HEAD_START_S = 0.001
+"""for the thread that ended the run: it would not get the interpreter lock back for 5 ms"""
+
 
 class Postponing:
     """The runs of one processor that wait for their analysis, and the thread that goes through them."""
@@ -89,6 +92,7 @@ class Postponing:
         """Go through the jobs. The one that is under way stays the first, so that a flush waits for it; the thread
         ends with the last."""
         left = True
+        time.sleep(_HEAD_START_S)
         while left:
             spans, job = self._jobs[0]
             with suppress(BaseException):  # a listener that exits: here it would end nobody but this thread
