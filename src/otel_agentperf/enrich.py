@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict, fields
+from operator import attrgetter
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -19,12 +20,13 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
 from . import _semconv as names
-from .model import CacheCounts, Finding, Report, ResourceUsage, SpanRecord, Stall
+from .model import CacheCounts, Finding, PastCalls, Report, ResourceUsage, SpanRecord, Stall
 from .sanitize import valid
 
 _LINKS = 8
 _EVIDENCE_IDS = 64
 _CRITICAL_PATH_ENTRIES = 5
+_PAST = attrgetter(*(field.name for field in fields(PastCalls)))
 
 
 def report_attributes(report: Report) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def report_attributes(report: Report) -> dict[str, Any]:
         **{names.BOTTLENECK_FLAG + kind: True for kind in kinds},
         **profile_attributes(report.root),
         **measured_attributes(report.root.counts, report.root.usage, report.root.stalls),
-        names.HISTORY: json.dumps([astuple(past) for past in report.root.history]) if report.root.history else None,
+        names.HISTORY: json.dumps(list(map(_PAST, report.root.history))) if report.root.history else None,
     }
     return _clean(attributes)
 
@@ -137,9 +139,13 @@ def enrich(span: Any, report: Report, added: Mapping[str, Any] | None = None) ->
     added = report_attributes(report) if added is None else added
     # Room for all: a full container would drop the user's oldest attributes for ours.
     room = None if old.maxlen is None else len(old) + len(added)
-    new = BoundedAttributes(room, dict(old), immutable=False, max_value_len=old.max_value_len)
-    for key, value in added.items():
-        new[key] = value
+    new = BoundedAttributes(room, immutable=False, max_value_len=old.max_value_len)
+    new._dict.update(old._dict)  # in there already; the SDK would check each again
+    if old.max_value_len is None:
+        new._dict.update(added)
+    else:
+        for key, value in added.items():
+            new[key] = value
     new.dropped = old.dropped
     new._immutable = True
     span._attributes = new
