@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+from functools import partial
 
 import pytest
 
@@ -63,6 +65,19 @@ def test_logged_once_for_each_place_and_type_without_the_message(caplog):
     assert _guard.counts["place", "ValueError"] == 3
 
 
+def test_at_debug_level_it_is_told_where_and_nothing_of_the_message_the_source_or_what_was_raised_before(caplog):
+    caplog.set_level(logging.DEBUG, logger="otel_agentperf")
+    try:
+        raise KeyError("secret of the program")
+    except KeyError:
+        broken(ValueError("secret of ours"))(1)
+    handler = logging.Formatter()
+    told = "\n".join(handler.format(record) for record in caplog.records)
+    assert f"{__file__}:" in told
+    assert "secret" not in told
+    assert "raise" not in told
+
+
 def test_a_filter_of_the_programs_own_that_raises():
     def refuse(record: logging.LogRecord) -> bool:
         raise LookupError
@@ -74,6 +89,57 @@ def test_a_filter_of_the_programs_own_that_raises():
     finally:
         logger.removeFilter(refuse)
     assert _guard.counts["place", "ValueError"] == 1
+
+
+class TimeLimit(Exception):
+    """What a signal handler raises to end a call that takes too long, as Celery's soft time limit does."""
+
+
+def handler(*_):
+    raise TimeLimit
+
+
+class Handler:
+    def __call__(self, *_):
+        raise TimeLimit
+
+
+class Holder:
+    handle = staticmethod(handler)
+
+    def method(self, *_):
+        raise TimeLimit
+
+
+@pytest.mark.parametrize("raising", [handler, partial(handler), Handler(), Holder().method], ids=type)
+def test_what_a_signal_handler_raises_is_for_the_program(raising):
+    before = signal.signal(signal.SIGUSR1, raising)
+    try:
+        with pytest.raises(TimeLimit), _guard.guard("block"):
+            signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(TimeLimit):
+            _guard.guarded("place", None)(signal.raise_signal)(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert _guard.counts == {}
+    with _guard.guard("block"):
+        handler()  # no longer one
+    assert _guard.counts == {("block", "TimeLimit"): 1}
+
+
+def test_an_error_that_lies_about_its_class():
+    class Lying(BaseException):
+        @property
+        def __class__(self):
+            raise LookupError
+
+    error, caught = Lying(), None
+    try:
+        with _guard.guard("block"):
+            raise error
+    except BaseException as raised:
+        caught = raised
+    assert caught is error
 
 
 def test_the_places_are_bounded():

@@ -40,6 +40,13 @@ def test_thirty_calls_are_needed():
     assert known(learned(*[1.0] * 30))["search"].calls == 30
 
 
+def test_a_signal_handler_that_comes_in_the_middle_of_learning():
+    """It may find an operation of which nothing is known yet."""
+    history = History()
+    history._sketch("tool", "search")
+    assert known(history) == {}
+
+
 def test_only_operations_of_the_run_are_told():
     assert known(learned(*[1.0] * 30), "other") == {}
 

@@ -134,11 +134,21 @@ def test_a_call_with_a_strange_value_is_untouched_and_its_span_can_be_sent(stran
         assert tool(lambda *args, **kwargs: args[0])(value, key=value) is value
         assert time.perf_counter() - started < 1.0
         span = recorded.only()
-        assert span.attributes["agentperf.result.size"] >= 0
+        assert span.attributes.get("agentperf.result.size", 0) >= 0
         assert isinstance(span.attributes["agentperf.result.type"], str)
         assert recorded.encoded()
         assert max(len(str(item)) for item in attributes(span).values()) <= 4_096
     assert sys.getrecursionlimit() == limit
+
+
+def test_the_size_of_what_is_no_data_is_not_told() -> None:
+    with recording() as recorded:
+        tool(name="data")(lambda: [1, 2])()
+        tool(name="object")(lambda: memoryview(bytes(1_000)))()
+        data, thing = recorded.spans
+    assert data.attributes["agentperf.result.size"] == len("[1,2]")
+    assert "agentperf.result.size" not in thing.attributes
+    assert thing.attributes["agentperf.result.type"] == "memoryview"
 
 
 @pytest.mark.parametrize("strange", STRANGE)

@@ -39,9 +39,12 @@ class History:
     def known(self, spans: Iterable[SpanRecord]) -> tuple[PastCalls, ...]:
         """Of the operations among `spans` those with enough earlier calls, the most called first."""
         keys = {(span.kind, span.operation) for span in spans}
+        enough = []
         with self._lock:
-            past = [_past_calls(*key, self._sketches[key]) for key in keys if key in self._sketches]
-        enough = [one for one in past if one.calls >= _LEAST_CALLS]
+            for key in keys:
+                sketch = self._sketches.get(key)
+                if sketch is not None and sketch.count >= _LEAST_CALLS:
+                    enough.append(_past_calls(*key, sketch))
         return tuple(sorted(enough, key=lambda one: (-one.calls, one.kind, one.operation))[:_MOST_TOLD])
 
     def learn(self, run: AgentRun) -> None:

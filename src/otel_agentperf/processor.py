@@ -118,6 +118,9 @@ class AgentPerfSpanProcessor(SpanProcessor):
                 sensors.span_started(name, context, bucket, is_agent, began)
         except Exception as fault:  # noqa: BLE001 - ours; it would reach the user's program
             _guard.swallowed("processor.on_start", fault)
+        except BaseException:  # Ctrl-C: nobody is given the span, so nobody else could end it
+            span.end()
+            raise
         self._metrics.self_ns += perf_counter_ns() - began
 
     on_start.only_names = True  # type: ignore[attr-defined]  # see capture.tracing.State.may_wait

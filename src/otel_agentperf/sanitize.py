@@ -19,6 +19,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
+from . import _guard
+
 _LONGEST_STRING = 262_144
 _MOST_NODES = 2_000
 _LONGEST_NAME = 256
@@ -34,12 +36,17 @@ _STRINGABLE = {
 }
 """classes by module, whose text is the value; not imported here, which would take 5 ms of every program's start"""
 _SECRETS = (
-    r"(?i)\b(?:sk|pk|rk)[-_][\w-]{16,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
-    r"|\bxox[abprs]-[\w-]{10,}|\bAIza[\w-]{30,}|\beyJ[\w-]{10,}(?:\.[\w-]*){0,2}|\bbearer\s+[\w.~+/-]{8,}=*"
+    r"(?i)\b(?:sk|pk|rk)[-_][\w-]{16,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
+    r"|\bglpat-[\w-]{16,}|\bhf_\w{16,}|\bnpm_\w{30,}"
+    r"|\bxox[abeoprs]-[\w-]{10,}|\bAIza[\w-]{30,}|\beyJ[\w-]{10,}(?:\.[\w-]*){0,2}|\bbearer\s+[\w.~+/-]{8,}=*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.)*?(?:-----END [A-Z ]*-----|\Z)"
-    # A value by its key, in JSON, in JSON within a JSON string, or in a repr.
-    r"|(?<=[\"'])(?:[\w-]*api[-_]?key|password|passwd|[\w-]*secret|authorization|(?:access|auth|refresh)[-_]?token)"
-    r"\\*[\"']\s*:\s*(?:\\*\"(?:[^\"\\]|\\.)*|'(?:[^'\\]|\\.)*|[^\s,}\]]+)"
+    # user:password@ in an address
+    r"|(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"
+    # A value by its key: in JSON, in JSON within a JSON string, in a repr, a header, a query, a setting.
+    r"|(?P<key>(?:api[-_]?key|passw(?:or)?d|passphrase|secret(?:[-_]\w{1,40})?|credentials?|private[-_]?key|authorization|cookie|token)"
+    r"\\*[\"']?\s*[:=]\s*(?!\[redacted)\[?(?P<quote>\\*[\"'])?)"
+    r"(?(quote)(?:(?!(?P=quote))(?:\\(?s:.)|[^\\]))*"
+    r"|(?:(?:basic|bearer|digest|token)\s+)?[^\s&;\"'\\]+(?:;\s*[^\s;\"'\\]+)*)"
 )
 REDACTED = "[redacted]"
 
@@ -49,8 +56,8 @@ class Fingerprint(NamedTuple):
 
     hash: str | None
     """16 hexadecimal digits; None when the value is too large to be read whole, or cannot be told from others"""
-    size: int
-    """bytes of its JSON, estimated for what is too large"""
+    size: int | None
+    """bytes of its JSON, estimated for what is too large; None of what cannot be told"""
     type: str
     text: str | None
     """the canonical text, for in-process comparison only; None with `hash`"""
@@ -68,7 +75,7 @@ class Hasher:
         """Hash, size and type of any value; raises nothing. `by_identity`: see `canonical`."""
         return Fingerprint(*self.parts(value, by_identity))
 
-    def parts(self, value: Any, by_identity: bool = True) -> tuple[str | None, int, str, str | None]:
+    def parts(self, value: Any, by_identity: bool = True) -> tuple[str | None, int | None, str, str | None]:
         """The same as a plain tuple, which costs less; for the hot path."""
         kind = type(value)
         text = canonical(value, by_identity=by_identity)
@@ -98,16 +105,20 @@ def canonical(value: Any, *, by_identity: bool = True) -> str | None:
             return "".join(_encode_plain(value, 0))
         except _NotPlainError:
             return _encoder(_Fields(by_identity)).encode(value)
-    except Exception:  # noqa: BLE001 - whatever the value's own methods raise: it has no canonical text
+    except Exception as fault:  # whatever the value's own methods raise: it has no canonical text
+        if _guard.is_from_signal_handler(fault):
+            raise
         return None
 
 
-def rough_size(value: Any) -> int:
-    """Bytes, from the strings of a bounded part of the value, scaled up."""
+def rough_size(value: Any) -> int | None:
+    """Bytes, from the strings of a bounded part of the value, scaled up; None of an object that is not data."""
     try:
-        return _size(value, 4)
-    except Exception:  # noqa: BLE001 - see canonical
-        return 0
+        return None if _base(type(value)) is None else _size(value, 4)
+    except Exception as fault:  # see canonical
+        if _guard.is_from_signal_handler(fault):
+            raise
+        return None
 
 
 def name(value: Any) -> str:
@@ -115,11 +126,27 @@ def name(value: Any) -> str:
     if type(value) is str and value in _good_names:
         return value
     text = str.__getitem__(value, _NAME_PART) if issubclass(type(value), str) else type(value).__name__
+    text = without_secrets(text)
     if text.isascii() and text.isprintable():
         if len(_good_names) < _MOST_NODES:
             _good_names.add(text)
         return text
     return valid("".join(c if c.isprintable() else " " for c in text[:_LONGEST_NAME]))
+
+
+@lru_cache(maxsize=1_024)
+def without_secrets(name: str) -> str:
+    """A name, whoever gave it, without what looks like a key, a password or a token."""
+    return _secrets().sub(_unless_words, name) if _MAY_HOLD_A_SECRET.search(name) else name
+
+
+def _unless_words(found: re.Match[str]) -> str:
+    """In a name, that is: `sk_learn_pipeline_builder` and `token:refresh` are words."""
+    key, whole = found["key"] or "", found[0]
+    value = whole[len(key) :]
+    may_be_words = value.islower() and value.isascii() and not _DIGIT.search(value)
+    sure = "=" in key or found.string[: found.start()].endswith("://")
+    return whole if may_be_words and not sure else f"{key}{REDACTED}"
 
 
 def content(value: Any, limit: int, redact: re.Pattern[str] | None = None) -> str:
@@ -129,9 +156,13 @@ def content(value: Any, limit: int, redact: re.Pattern[str] | None = None) -> st
     text = str.__getitem__(value, slice(most)) if issubclass(type(value), str) else canonical(value)
     if text is None:
         text = canonical(_beginning(value, most)) or f"<{type(value).__qualname__}>"
-    text = _secrets().sub(REDACTED, text[:most])
+    is_cut = len(text) >= most
+    text = _secrets().sub(rf"\g<key>{REDACTED}", text[:most])
     if redact is not None:
         text = redact.sub(REDACTED, text)
+    if is_cut:
+        # What was redacted before it has moved the beginning of a cut secret, which nothing recognises, to the front.
+        text = text[:-_CUT_MARGIN] + "…"
     return valid(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
@@ -173,6 +204,9 @@ def valid(text: str) -> str:
 
 
 _NAME_PART = slice(_LONGEST_NAME)
+_MAY_HOLD_A_SECRET = re.compile(r"[\w-]{20}|[:=]")
+"""a cheap look: compiling the patterns takes 5 ms, and hardly a name needs them"""
+_DIGIT = re.compile(r"\d")
 _good_names: set[str] = set()
 """names that need no change: a program has few, and uses each of them often"""
 

@@ -192,6 +192,17 @@ def test_a_generator_that_somebody_already_reads_is_handed_on_as_it_is(recorded:
     assert (next(get()), next(get())) == (1, 2)
 
 
+class Unhashable(type):
+    def __hash__(cls) -> int:
+        raise RuntimeError
+
+
+def test_a_result_whose_class_cannot_be_hashed_is_handed_on_as_it_is(recorded: Recording) -> None:
+    made = Unhashable("Made", (), {})()
+    assert tool(name="make")(lambda: made)() is made
+    assert recorded.names == ["execute_tool make"]
+
+
 # --- coroutines -------------------------------------------------------------------------------------------
 
 

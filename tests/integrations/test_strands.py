@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ import otel_agentperf
 from _model_server import CACHED, INPUT, OUTPUT, ModelServer, calls
 from _recorded import Recorded, counted
 from _three_ways import three_ways
-from otel_agentperf.integrations.strands import _open
+from otel_agentperf.integrations.strands import _Open
 
 ENVIRONMENTS = ("strands",)
 REQUIRES = ("strands-agents[openai]", "opentelemetry-sdk==1.45.1")
@@ -351,7 +352,8 @@ def test_nothing_is_kept_of_runs_that_have_ended(strands: Recorded) -> None:
     planner = agent("planner", TURN, "done", tools=[get_weather, get_time])
     planner("hi")
     strands.forget()
-    assert len(_open) == 0
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing) is _Open]
 
 
 def test_switched_off(strands: Recorded) -> None:

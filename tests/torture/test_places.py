@@ -77,7 +77,7 @@ def test_only_ordinary_exceptions_are_swallowed(place: Place) -> None:
 def test_no_other_place_swallows_what_is_no_exception() -> None:
     """Each `except BaseException`, and each bare one, raises on, hands it to the program's generator, or ends our own
     command."""
-    passing = re.compile(r"\braise\b|throw, |sys\.exit")
+    passing = re.compile(r"\braise\b|throw, |_thrown\(|sys\.exit")
     found = [
         f"{path.name}:{node.lineno}"
         for path in PACKAGE.rglob("*.py")
@@ -103,20 +103,35 @@ FROM_HERE = ("capture/callables.py", "capture/decorators.py", "capture/invocatio
 
 @pytest.mark.parametrize("plan", ["start", "end", "anywhere"])
 def test_programs_go_on_whatever_fails_and_are_traced_again_afterwards(plan: str, tmp_path: Path) -> None:
-    """In a process of its own, whose copy of the package is compiled with faults: see `_faults`."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "torture._faults", f"--faults={plan}"]
-    done = subprocess.run(
-        [*command, f"--faults-kept={tmp_path / 'kept'}", "-p", "no:cacheprovider", *PROGRAMS],
-        cwd=ROOT, env={**_environ(), "PYTHONPATH": "tests"}, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-8_000:]
-    kept = (tmp_path / "kept").read_text()
+    kept = with_faults(tmp_path / "kept", f"--faults={plan}", *PROGRAMS)
     missed = [
         place.name
         for place in places()
         if str(place.path.relative_to(PACKAGE)) in FROM_HERE and f'"{place.name}"' not in kept
     ]
     assert missed == []
+
+
+PASSING = ("KeyboardInterrupt", "SystemExit", "CancelledError", "GeneratorExit")
+INTERRUPTED = (*PROGRAMS, "tests/capture/test_counts.py")
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_what_is_no_ordinary_exception_passes_and_leaves_nothing_behind(kind: str, tmp_path: Path) -> None:
+    """Once from each step of each place: it gets to the program, the context is what it was, all spans have ended (but
+    see `_faults._STARTING`), no lock is held, and the test then passes as ever."""
+    with_faults(tmp_path / "kept", f"--faults-raise={kind}", *INTERRUPTED)
+
+
+def with_faults(kept: Path, *options: str) -> str:
+    """In a process of its own, whose copy of the package is compiled with faults: see `_faults`. What was struck."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "torture._faults", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, f"--faults-kept={kept}", *options],
+        cwd=ROOT, env={**_environ(), "PYTHONPATH": "tests"}, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8_000:]
+    return kept.read_text()
 
 
 def _environ() -> dict[str, str]:

@@ -89,7 +89,8 @@ class Invocation:
             hashed, size, _, text = state.hasher.parts(values)
             self._args_text = text
             recorded, kind = self._values, self.kind
-            recorded[names.ARGS_SIZE] = size
+            if size is not None:
+                recorded[names.ARGS_SIZE] = size
             if hashed is not None:
                 recorded[names.CACHE_KEY_HASH if kind == "cache" else names.ARGS_HASH] = hashed
             if state.config.content and kind != "cache":
@@ -104,9 +105,13 @@ class Invocation:
 
     def measure_cpu(self) -> None:
         """Count the thread's CPU time from now to the end; for synchronous calls only."""
-        if self._recording:
+        if not self._recording:
+            return
+        try:
             self._wall_ns = time.perf_counter_ns()
             self._cpu_ns = time.thread_time_ns()
+        except Exception as fault:  # noqa: BLE001 - a clock that a test has replaced
+            _guard.swallowed("invocation.measure_cpu", fault)
 
     def result(self, value: Any) -> None:
         """Record what the call gave; used where a `with` block has no return value."""
@@ -167,11 +172,12 @@ class Invocation:
                 self._describe(error, result)
         except Exception as fault:  # noqa: BLE001 - ours; the span ends all the same
             _guard.swallowed("invocation.end", fault)
-        state.self_ns += time.perf_counter_ns() - began
-        try:
-            self.span.end(self._ended_ns)
-        except Exception as fault:  # noqa: BLE001 - some processor's or exporter's
-            _guard.swallowed("span.end", fault)
+        finally:  # Ctrl-C in the middle of it: the span ends all the same
+            state.self_ns += time.perf_counter_ns() - began
+            try:
+                self.span.end(self._ended_ns)
+            except Exception as fault:  # noqa: BLE001 - some processor's or exporter's
+                _guard.swallowed("span.end", fault)
 
     def _describe(self, error: BaseException | None, result: Any) -> None:
         values = self._values
@@ -199,7 +205,8 @@ class Invocation:
         hashed, size, kind, text = state.hasher.parts(value, by_identity=False)
         if hashed is not None:
             values[names.RESULT_HASH] = hashed
-        values[names.RESULT_SIZE] = size
+        if size is not None:
+            values[names.RESULT_SIZE] = size
         values[names.RESULT_TYPE] = sanitize.name(kind)
         if self.kind in ("llm", "embedding") and names.GEN_AI_USAGE_INPUT_TOKENS not in values:
             self.usage(*tokens_of(value))
@@ -223,6 +230,7 @@ def start(
     `start_time`: nanoseconds since the epoch, now unless given.
     """
     began = time.perf_counter_ns()
+    span = None
     try:
         if context_api.get_value(SUPPRESSED):
             return None
@@ -241,11 +249,16 @@ def start(
             invocation._values[names.GEN_AI_OPERATION_NAME] = verb
         if early is None and invocation._recording:
             set_clean(span, given)
-    except Exception as fault:  # noqa: BLE001 - ours; the user's call goes on untraced
-        _guard.swallowed("invocation.start", fault)
+        if arguments is not None:
+            invocation.arguments(arguments)
+    except BaseException as fault:
+        if span is not None:  # nobody is given it, so nobody else could end it
+            with _guard.guard("invocation.start"):
+                span.end()
+        if not issubclass(type(fault), Exception):
+            raise
+        _guard.swallowed("invocation.start", fault)  # type: ignore[arg-type]  # ours; the call goes on untraced
         return None
-    if arguments is not None:
-        invocation.arguments(arguments)
     state.self_ns += time.perf_counter_ns() - began
     return invocation
 
@@ -281,7 +294,7 @@ def _content(value: Any) -> str:
 def error_type(error: BaseException) -> str:
     """The exception's class name; cancellation is a type of its own."""
     asyncio = sys.modules.get("asyncio.exceptions")  # nothing is cancelled before the program imports it
-    if asyncio is not None and isinstance(error, asyncio.CancelledError):
+    if asyncio is not None and issubclass(type(error), asyncio.CancelledError):  # its `__class__` may fail
         return "CancelledError"
     kind = type(error)
     own = kind.__module__ in ("builtins", "__main__")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import suppress
@@ -20,9 +21,6 @@ from .invocation import Invocation, attach, detach
 T = TypeVar("T")
 Start = Callable[[], Invocation | None]
 """starts the call's span at its first step; None: not traced"""
-
-
-_TO_COME = frozenset({types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType})
 Ended = Callable[[Invocation, Any], Any]
 """takes over a call's result: returns what the caller gets, and ends the invocation itself, now or later"""
 
@@ -30,9 +28,7 @@ Ended = Callable[[Invocation, Any], Any]
 def ended_with(invocation: Invocation, result: Any, on_result: Ended | None = None) -> Any:
     """End the invocation with `result`, or, where the result is work still to come, when that is done."""
     kind = type(result)
-    if on_result is None and kind not in _TO_COME:
-        invocation.stop(result)
-        return result
+    # Types are compared by identity: the result's metaclass may have a `__hash__` or an `__eq__` that raises.
     if kind is types.CoroutineType:
         return drive_coroutine(_work_to_come(invocation), result, on_result)
     # One that somebody already reads from is not this call's work.
@@ -40,7 +36,7 @@ def ended_with(invocation: Invocation, result: Any, on_result: Ended | None = No
         return drive_generator(_work_to_come(invocation), result, on_result)
     if kind is types.AsyncGeneratorType:
         return drive_async_generator(_work_to_come(invocation), result, on_result)
-    if on_result is None:  # a generator that is read already
+    if on_result is None:
         invocation.stop(result)
         return result
     return _handed_over(invocation, result, on_result)
@@ -59,6 +55,9 @@ def _handed_over(invocation: Invocation, result: Any, on_result: Ended) -> Any:
         _guard.swallowed("on_result", error)
         invocation.stop()
         return result
+    except BaseException as error:
+        invocation.fail(error)
+        raise
 
 
 class _Startable(Generic[T]):
@@ -92,7 +91,7 @@ async def _drive_coroutine(start: Start, work: _Startable[T], on_result: Ended |
     try:
         result = await work.coroutine
     except BaseException as error:
-        closing = isinstance(error, GeneratorExit)
+        closing = issubclass(type(error), GeneratorExit)  # its `__class__` may lie, or fail
         invocation.fail(error)
         raise
     finally:
@@ -106,33 +105,37 @@ def drive_generator(start: Start, generator: Iterator[T], finish: Ended | None =
 
     `finish` takes over when the stream has been read to its end or left early.
     """
+    code = getattr(generator, "gi_code", None)
+    can_be_awaited = code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE
+    return (_drive_awaitable if can_be_awaited else _drive_generator)(start, generator, finish)
+
+
+def _drive_generator(start: Start, generator: Iterator[T], finish: Ended | None) -> Generator[T, Any, Any]:
     invocation = start()
     if invocation is None:
         return (yield from generator)
-    step: Callable[[], T] = partial(next, generator)
+    forward: Callable[[], T] = partial(next, generator)
+    step = forward
+    given: list[T] = []  # what the reader has got is not held on to, nor what it sent or threw
     try:
         while True:
             token = attach(invocation)
             try:
-                item = step()
+                given.append(step())
             finally:
                 detach(invocation, token)
+            step = forward
             invocation.chunk()
             try:
-                sent = yield item
+                sent = yield given.pop()
             except GeneratorExit:
-                refusals = _close(invocation, generator)
-                if refusals:
-                    if finish is None:
-                        invocation.fail(RuntimeError())
-                    else:
-                        _finish(invocation, finish)
-                    yield from refusals
+                yield from _refusals(invocation, generator, finish)
                 raise
             except BaseException as error:  # noqa: BLE001 - passed on to the generator
-                step = partial(_throw, generator, error)
+                step = _thrown(getattr(generator, "throw", _missed), error)
             else:
-                step = partial(next, generator) if sent is None else partial(generator.send, sent)  # type: ignore[attr-defined]
+                if sent is not None:
+                    step, sent = partial(generator.send, sent), None  # type: ignore[attr-defined]
     except StopIteration as end:
         # What was yielded is the result; a generator that returns nothing tells nothing of it.
         _finish(invocation, finish, *([] if end.value is None else [end.value]))
@@ -145,12 +148,17 @@ def drive_generator(start: Start, generator: Iterator[T], finish: Ended | None =
         raise
 
 
+_drive_awaitable: Any = types.coroutine(types.FunctionType(_drive_generator.__code__, globals()))
+"""of a generator that `types.coroutine` made one to be awaited"""
+
+
 async def drive_async_generator(
     start: Start, generator: AsyncIterator[T], finish: Ended | None = None
 ) -> AsyncGenerator[T, Any]:
     """The same for an async generator."""
     invocation = start()
-    step: Callable[[], Any] = generator.__anext__
+    step: Callable[[], Any] = partial(_first, generator)
+    closed: GeneratorExit | None = None
     while invocation is None:  # there is no `yield from` for these
         try:
             item = await step()
@@ -162,45 +170,51 @@ async def drive_async_generator(
             await _aclose(generator)
             raise
         except BaseException as error:  # noqa: BLE001 - passed on to the generator
-            step = partial(_athrow, generator, error)
+            step = _thrown(getattr(generator, "athrow", _missed), error)
     left = False
+    given: list[T] = []
     reading(invocation)
     try:
         while True:
             token = attach(invocation)
             closing = False
             try:
-                item = await step()
+                given.append(await step())
             except GeneratorExit:
                 closing = True
                 raise
             finally:
                 detach(invocation, token, closing)
+            step = generator.__anext__
             invocation.chunk()
             try:
-                step = _asent(generator, (yield item))
-            except GeneratorExit:
-                token = attach(invocation)
-                try:
-                    await _aclose(generator)
-                finally:
-                    detach(invocation, token, closing=True)
-                raise
+                step = _asent(generator, (yield given.pop()))
+            except GeneratorExit as error:
+                closed = error
             except BaseException as error:  # noqa: BLE001 - passed on to the generator
                 # Only its closing can be cancelled here: by a loop that ends before it got round to it.
-                left = isinstance(error, asyncio.CancelledError)
-                step = partial(_athrow, generator, error)
+                left = issubclass(type(error), asyncio.CancelledError)
+                step = _thrown(getattr(generator, "athrow", _missed), error)
+            if closed is not None:  # dealt with here, so that it is no context of what closing raises
+                await _aclose(generator, invocation)
+                raise closed
     except StopAsyncIteration:
         _finish(invocation, finish)
     except BaseException as error:
-        if isinstance(error, GeneratorExit) or (left and isinstance(error, asyncio.CancelledError)):
-            stop_inner(invocation)
-            _finish(invocation, finish)
-        else:
-            invocation.fail(error)
+        _broken_off(invocation, finish, error, left)
         raise
     finally:
+        closed = None  # else it and this frame would hold each other
         read(invocation)
+
+
+def _broken_off(invocation: Invocation, finish: Ended | None, error: BaseException, left: bool) -> None:
+    """A reader that leaves early, or (`left`) a loop that cancels the closing, is no failure."""
+    if issubclass(type(error), (GeneratorExit, asyncio.CancelledError) if left else GeneratorExit):
+        stop_inner(invocation)
+        _finish(invocation, finish)
+    else:
+        invocation.fail(error)
 
 
 _being_read: dict[int, list[Invocation]] = {}
@@ -236,13 +250,31 @@ def _finish(invocation: Invocation, finish: Ended | None, *result: Any) -> None:
         invocation.stop(*result)
 
 
-def _throw(generator: Iterator[T], error: BaseException) -> T:
+def _thrown(throw: Callable[[BaseException], T], error: BaseException) -> Callable[[], T]:
+    """The step after the reader threw something: it only passes through, so our frame is no part of its traceback."""
+    trace = _TRACEBACK.__get__(error)
+    _TRACEBACK.__set__(error, trace and trace.tb_next)
+    return partial(throw, error)
+
+
+_TRACEBACK: Any = BaseException.__traceback__
+"""a subclass may have an attribute of that name, which may fail"""
+
+
+def _missed(error: BaseException) -> Any:
     """Iterators that are no generators have no `throw`: the exception is theirs to miss."""
-    throw = getattr(generator, "throw", None)
-    if throw is None:
-        raise error
-    item: T = throw(error)
-    return item
+    raise error
+
+
+def _first(generator: AsyncIterator[T]) -> Any:
+    """The first step, kept from the event loop: when the loop ends it closes the generators it knows, all at once, and
+    ours closes this one ("asynchronous generator is already running")."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.__anext__()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def _asent(generator: AsyncIterator[T], sent: Any) -> Callable[[], Any]:
@@ -250,17 +282,9 @@ def _asent(generator: AsyncIterator[T], sent: Any) -> Callable[[], Any]:
     return generator.__anext__ if sent is None else partial(generator.asend, sent)  # type: ignore[attr-defined]
 
 
-async def _athrow(generator: AsyncIterator[T], error: BaseException) -> T:
-    throw = getattr(generator, "athrow", None)
-    if throw is None:
-        raise error
-    item: T = await throw(error)
-    return item
-
-
 def _close(invocation: Invocation, generator: Iterator[T]) -> list[T]:
     """Close it. What it yields all the same is for the one who closes, so that Python complains as it does without us:
-    "generator ignored GeneratorExit"."""
+    "generator ignored GeneratorExit". What it returns (StopIteration) is what closing gives, from Python 3.13 on."""
     close, throw = (getattr(generator, name, None) for name in ("close", "throw"))
     token = attach(invocation)
     try:
@@ -268,14 +292,30 @@ def _close(invocation: Invocation, generator: Iterator[T]) -> list[T]:
             return [throw(GeneratorExit())]
         if close is not None:
             close()
-    except (GeneratorExit, StopIteration):
+    except GeneratorExit:
         pass
     finally:
         detach(invocation, token)
     return []
 
 
-async def _aclose(generator: AsyncIterator[Any]) -> None:
+def _refusals(invocation: Invocation, generator: Iterator[T], finish: Ended | None) -> Iterator[T]:
+    """Close it, and tell what it yielded instead of ending."""
+    refusals = _close(invocation, generator)
+    if refusals:
+        if finish is None:
+            invocation.fail(RuntimeError())
+        else:
+            _finish(invocation, finish)
+    return iter(refusals)
+
+
+async def _aclose(generator: AsyncIterator[Any], invocation: Invocation | None = None) -> None:
     close = getattr(generator, "aclose", None)
-    if close is not None:
-        await close()
+    token = None if invocation is None else attach(invocation)
+    try:
+        if close is not None:
+            await close()
+    finally:
+        if invocation is not None:
+            detach(invocation, token, closing=True)

@@ -85,7 +85,8 @@ def complete(span: Span, arguments: Any, result: Any) -> None:
         hashed, size, _, _ = state.hasher.parts(value, by_identity)
         if hashed is not None:
             span.set_attribute(keys[0], hashed)
-        span.set_attribute(keys[1], size)
+        if size is not None:
+            span.set_attribute(keys[1], size)
         if state.config.content:
             span.set_attribute(content_key, sanitize.content(value, state.config.content_limit, state.redact))
 

@@ -262,12 +262,14 @@ def _plain(key: Any) -> Any:
 
 
 def _ended(command: _Command, invocation: Invocation, result: Any) -> Any:
-    with _guard.guard("redis.result"):
-        if command.lookups:
-            _count(command, invocation, result if command.name == "PIPELINE" else [result])
-        if command.operation == "get" and isinstance(result, (str, bytes)):
-            invocation.set(names.RESULT_SIZE, len(result))
-    invocation.stop()
+    try:
+        with _guard.guard("redis.result"):
+            if command.lookups:
+                _count(command, invocation, result if command.name == "PIPELINE" else [result])
+            if command.operation == "get" and isinstance(result, (str, bytes)):
+                invocation.set(names.RESULT_SIZE, len(result))
+    finally:
+        invocation.stop()
     return result
 
 

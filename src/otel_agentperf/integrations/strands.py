@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from opentelemetry.trace import Span, get_current_span
 
@@ -89,7 +88,13 @@ class _Open:
         self.below: dict[Span, None] = {}
 
 
-_open: WeakKeyDictionary[Span, _Open] = WeakKeyDictionary()
+_KEY = "_agentperf_open"
+"""of the span that an `_Open` is about: kept nowhere else, both are forgotten together"""
+
+
+def _opened(span: Any) -> _Open | None:
+    opened: _Open | None = getattr(span, _KEY, None)
+    return opened
 
 
 def _started(
@@ -99,8 +104,9 @@ def _started(
     with _guard.guard("strands.started"):
         if span is not None and span.is_recording():
             parent = _parent(kind, args, kwargs)
-            above = _open.get(parent) if parent is not None else None
-            opened = _open[span] = _Open(above)
+            above = _opened(parent)
+            opened = _Open(above)
+            setattr(span, _KEY, opened)
             if above is not None:
                 above.below[span] = None
             if kind:
@@ -136,9 +142,10 @@ def _given(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _closed(span: Any) -> Completion | None:
     """What is known of a span that is about to end."""
-    opened = _open.pop(span, None) if span is not None else None
+    opened = _opened(span)
     if opened is None:
         return None
+    delattr(span, _KEY)
     if opened.above is not None:
         opened.above.below.pop(span, None)
     return opened.call
@@ -218,7 +225,7 @@ def _cancelled(wrapped: Callable[..., Any], tracer: Any, args: tuple[Any, ...], 
 
 
 def _end_below(span: Any, why: Any) -> None:
-    opened = _open.get(span)
+    opened = _opened(span)
     for below in list(opened.below) if opened is not None else ():
         _end_below(below, why)
         call = _closed(below)
@@ -239,7 +246,7 @@ def _model_streamed(wrapped: Callable[..., Any], instance: Any, args: tuple[Any,
     """Called with the model, inside its span."""
     with _guard.guard("strands.model"):
         span, model = get_current_span(), kwargs.get("model", args[0] if args else None)
-        opened = _open.get(span)
+        opened = _opened(span)
         if opened is not None and model is not None:
             attributes = getattr(span, "attributes", None) or {}
             if names.GEN_AI_REQUEST_MODEL not in attributes:
@@ -295,7 +302,7 @@ def _answer_given(wrapped: Callable[..., Any], tool: Any, args: tuple[Any, ...],
     """The form that an answer has to have is no tool of the user's, though the model calls it as one."""
     with _guard.guard("strands.structured_output"):
         span = get_current_span()
-        if span in _open:
+        if _opened(span) is not None:
             span.set_attribute(names.STEP, True)
     return wrapped(*args, **kwargs)
 
