@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipapp
 
 import pytest
 
@@ -27,13 +28,23 @@ ARGS = ("-x", "--format", "json", "-m", "--", "--help", "-o", "a b", "")
 
 @pytest.mark.parametrize(
     "program",
-    [("app.py",), ("./sub/../app.py",), ("/tmp/link.py",), ("-m", "package.module"), ("-m", "package"), ("-m", "app")],
+    [
+        ("app.py",),
+        ("./sub/../app.py",),
+        ("/tmp/link.py",),
+        ("package",),
+        ("app.pyz",),
+        ("-m", "package.module"),
+        ("-m", "package"),
+        ("-m", "app"),
+    ],
     ids=" ".join,
 )
 def test_a_program_sees_what_it_sees_under_python(folder: Folder, program: tuple[str, ...]) -> None:
     for name in ("app.py", "package/__main__.py", "package/module.py", "sub/other.py"):
         folder.write(IDENTITY, name)
     (folder.path / "link.py").symlink_to(folder.path / "app.py")
+    zipapp.create_archive(folder.path / "package", folder.path / "app.pyz")
     program = tuple(part.replace("/tmp", str(folder.path)) for part in program)
     plain = folder.run(sys.executable, *program, *ARGS, stdin="typed")
     ours = folder.agentperf("run", *program, *ARGS, stdin="typed")
@@ -255,7 +266,10 @@ def test_a_program_that_uses_click_is_not_inside_of_our_command(folder: Folder) 
 
 WRONG_PROGRAMS = {
     "no such file": (("none.py",), "cannot read none.py: No such file or directory"),
-    "a command": (("python", "app.py"), "PROGRAM is a Python file, a folder with a __main__.py, or with -m a module"),
+    "a command": (
+        ("python", "app.py"),
+        "PROGRAM is a Python file, a folder or zip file with a __main__.py, or with -m a module",
+    ),
     "no such module": (("-m", "none.such"), "there is no module none.such"),
     "a file for -m": (("-m", "app.py"), "-m takes a name such as app, not a file"),
     "a package without a main": (("-m", "email"), "there is no module email.__main__"),

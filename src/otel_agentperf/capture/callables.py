@@ -36,8 +36,22 @@ _GENERIC = frozenset(
 """method names that say nothing: the object's own name does"""
 
 
+def _annotate(wrapped: Any, value: Any) -> None:
+    wrapped.__wrapped__.__annotations__ = value
+
+
+_ANNOTATIONS: Any = property(lambda proxy: proxy.__wrapped__.__annotations__, _annotate)
+"""In each class of ours: where a class has none, looking for its annotations (`isinstance` with a runtime protocol
+does, from Python 3.13 on) leaves an empty dictionary there, which then hides those of every function."""
+
+
 class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     """The proxy of a method as an attribute access gives it; pickled and copied as methods are."""
+
+    __annotations__ = _ANNOTATIONS
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         inner: Any = self.__wrapped__
@@ -60,11 +74,18 @@ class TracedCallable(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """The proxy. Functions and classes are pickled by name and copied as themselves, callable objects as theirs."""
 
     __bound_function_wrapper__ = _Bound
+    __annotations__ = _ANNOTATIONS
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         inner: Any = self.__wrapped__
         name = getattr(inner, "__qualname__", None)
-        return inner.__reduce_ex__(protocol) if name is None else str(name)
+        if name is None:
+            return inner.__reduce_ex__(protocol)
+        # By name, where it has one; by value (dill), where it is inside a function.
+        return (_itself, (inner,)) if "<" in name else str(name)
 
     def __copy__(self) -> Any:
         return self._copied(copy.copy)
@@ -75,6 +96,19 @@ class TracedCallable(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     def _copied(self, copied: Callable[[Any], Any]) -> Any:
         inner = copied(self.__wrapped__)
         return self if inner is self.__wrapped__ else type(self)(inner, self._self_wrapper)
+
+
+class _AsyncObject(TracedCallable):
+    """Of an object with `async def __call__`: Starlette and others look whether its `__call__` is one."""
+
+    __annotations__ = _ANNOTATIONS
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return await super().__call__(*args, **kwargs)
+
+
+def _itself(inner: Any) -> Any:
+    return inner
 
 
 def _named(module: str, name: str) -> Any:
@@ -102,6 +136,12 @@ def traced(
             return like(inner, flavour(partial(begin, *description), inner, on_result))
         return call_inside(begin, description, wrapped, args, kwargs, on_result)
 
+    if (
+        flavour is drive_coroutine
+        and not isinstance(function, (partial, classmethod))
+        and not inspect.isroutine(function)
+    ):
+        return _AsyncObject(function, wrapper)
     return TracedCallable(function, wrapper)
 
 
@@ -157,7 +197,7 @@ class Arguments:
         self._defaults: dict[str, Any] = {}
         try:
             parameters = list(inspect.signature(function).parameters.values())
-        except (ValueError, TypeError):
+        except Exception:  # noqa: BLE001 - of an object that fails when it is looked at: then they have no names
             return
         positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._names = tuple(positional[1:] if positional[:1] in (["self"], ["cls"]) else positional)

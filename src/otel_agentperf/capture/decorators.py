@@ -20,7 +20,16 @@ from .invocation import Invocation, start
 from .tracing import state
 
 F = TypeVar("F", bound=Callable[..., Any])
-_Open = tuple[Context, Any, Invocation | None]
+
+
+class _Inside(Context):
+    """The context inside a `with` block. `before`: what was current outside, once the block was left from elsewhere,
+    where it could not be undone: a generator that another thread or task closed, or that ends before an inner one."""
+
+    before: Context | None = None
+
+
+_Open = tuple[_Inside, Any, Invocation | None]
 """a `with` block: the context that is current inside, the token to leave it, and the call unless it is not traced"""
 
 
@@ -40,14 +49,22 @@ class Marker:
         self._open: dict[int, _Open] = {}
 
     def __call__(self, function: F) -> F:
-        """Wrap a function, method, classmethod, staticmethod, generator, coroutine function or callable object."""
-        ended = self._lookup_ended(function) if self._kind == "cache" else None
-        wrapped: F = traced(function, describing(self._kind, function, self._name, self._attributes), ended)
+        """Wrap a function, method, classmethod, staticmethod, generator, coroutine function or callable object. What
+        is none of these (a property, say) stays as it is."""
+        try:
+            if not callable(function) and not issubclass(type(function), classmethod):
+                raise TypeError
+            ended = self._lookup_ended(function) if self._kind == "cache" else None
+            wrapped: F = traced(function, describing(self._kind, function, self._name, self._attributes), ended)
+        except Exception as fault:  # noqa: BLE001 - an object may fail when it is looked at: it stays as it is
+            _guard.swallowed("decorate", fault)
+            return function
         return wrapped
 
     def __enter__(self) -> Invocation:
+        _leave_what_is_over()
         invocation = start(self._kind, self._name or self._kind, self._attributes)
-        context = Context(get_current()) if invocation is None else invocation.context
+        context = _Inside(get_current() if invocation is None else invocation.context)
         self._open[id(context)] = (context, context_api.attach(context), invocation)
         return invocation if invocation is not None else _Nothing()  # type: ignore[return-value]
 
@@ -57,12 +74,14 @@ class Marker:
         if away and not self._open:
             return
         # Left in another context than it was entered in (a generator closed from elsewhere): the last one, then.
-        _, token, invocation = self._open.popitem()[1] if away else self._open.pop(here)
-        if not away:
-            context_api.detach(token)
+        context, token, invocation = self._open.popitem()[1] if away else self._open.pop(here)
+        if away or not _restored(token):
+            before = getattr(token, "old_value", None)
+            context.before = before if isinstance(before, Context) else Context()
+        _leave_what_is_over()
         if invocation is None:
             return
-        if error is None or isinstance(error, GeneratorExit):
+        if error is None or issubclass(type(error), GeneratorExit):  # its `__class__` may lie, or fail
             invocation.stop()
         else:
             invocation.fail(error)
@@ -101,6 +120,24 @@ def _hit_by_statistics(function: Any) -> Callable[[Any], bool]:
     return hit
 
 
+def _restored(token: Any) -> bool:
+    """`detach`, which would log an error where the token is of another task or thread."""
+    try:
+        token.var.reset(token)
+    except (ValueError, RuntimeError):
+        return False
+    return True
+
+
+def _leave_what_is_over() -> None:
+    current = get_current()
+    before = current
+    while isinstance(before, _Inside) and before.before is not None:
+        before = before.before
+    if before is not current:
+        context_api.attach(before)
+
+
 class _Nothing:
     """What a `with` block gets when it is not traced: takes everything, does nothing."""
 
@@ -109,7 +146,7 @@ class _Nothing:
 
 
 def _mark(target: Any, marker: Callable[[str | None], Marker], name: str | None) -> Any:
-    if target is None or isinstance(target, str):
+    if target is None or issubclass(type(target), str):
         return marker(name or target)
     return marker(name)(target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import os
+import pkgutil
 import sys
 from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
@@ -38,9 +39,14 @@ def load(program: str, is_module: bool) -> tuple[CodeType, Globals]:
 
 def _load_file(program: str) -> tuple[CodeType, Mapping[str, Any]]:
     path = os.path.join(os.getcwd(), program)
+    importer: Any = pkgutil.get_importer(path)  # of a folder or zip file
+    spec = None if importer is None else importer.find_spec("__main__")
+    if spec is not None:
+        _first_on_path(path)
+        return _load_spec(spec, program)
     folder = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path):
-        folder, path = path, os.path.join(path, "__main__.py")
+        path = os.path.join(path, "__main__.py")  # to be told as missing
     with open(path, "rb") as file:
         code = compile(file.read(), path, "exec", dont_inherit=True)
     _first_on_path(folder)
@@ -49,7 +55,10 @@ def _load_file(program: str) -> tuple[CodeType, Mapping[str, Any]]:
 
 def _load_module(program: str) -> tuple[CodeType, Mapping[str, Any]]:
     _first_on_path(os.getcwd())
-    spec = _find_spec(program)
+    return _load_spec(_find_spec(program), program)
+
+
+def _load_spec(spec: Any, program: str) -> tuple[CodeType, Mapping[str, Any]]:
     code = spec.loader.get_code(spec.name)
     if code is None:
         raise click.ClickException(f"{program} has no Python code to run")
@@ -84,7 +93,7 @@ def _find_spec(program: str) -> Any:
 def _unreadable(program: str, error: OSError) -> str:
     hint = ""
     if isinstance(error, FileNotFoundError):
-        hint = "; PROGRAM is a Python file, a folder with a __main__.py, or with -m a module"
+        hint = "; PROGRAM is a Python file, a folder or zip file with a __main__.py, or with -m a module"
     return f"cannot read {program}: {error.strerror}{hint}"
 
 

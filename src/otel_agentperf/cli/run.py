@@ -128,7 +128,8 @@ class _Session:
         try:
             sys.argv = [self._program, *args]
             code, globals_ = loaded()
-            if globals_["__spec__"]:
+            spec = globals_["__spec__"]
+            if spec and spec.name != "__main__":  # a module; a folder or zip file goes by what it was called by
                 sys.argv[0] = globals_["__file__"]
             self._running = True
             exec(code, globals_)
