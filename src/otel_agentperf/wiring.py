@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from opentelemetry import trace
 
 from . import _config, _discover, _guard, _versions
-from .capture import threads
+from .capture import processes, threads
 from .capture.patching import Patches, forget_waiting, when_imported
 from .capture.tracing import state
 from .processor import AgentPerfSpanProcessor, processor_of
@@ -111,6 +111,7 @@ def _patch_all(config: _config.Config) -> None:
 
 def _members(config: _config.Config) -> Iterator[tuple[str, _Member]]:
     yield "threads", _Member(threads.MODULES, partial(_itself, threads))
+    yield "processes", _Member(processes.MODULES, partial(_itself, processes))
     yield "user_code", _Member((), partial(_user_code, config))
     for name in _discover.members("integrations"):
         load = partial(_discover.load, "integrations", name)
@@ -192,9 +193,16 @@ def _attach(provider: Any, config: _config.Config, meter_provider: Any) -> None:
         processor = AgentPerfSpanProcessor(config, meter_provider, provider, load=False)
         state.when_expected(processor.load)
         provider.add_span_processor(processor)
+        processes.ends_with_process(provider, meter_provider, partial(_inside_ns, weakref.ref(processor)))
         if config.sampling:
             from .sampling import hold
 
             with _guard.guard("instrument.sampling"):
                 hold(provider)
     _processors.add(processor)
+
+
+def _inside_ns(reference: weakref.ref[AgentPerfSpanProcessor]) -> int:
+    """The time that the processor and its like have taken."""
+    processor = reference()
+    return 0 if processor is None else processor._metrics.self_ns
