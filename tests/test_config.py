@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import FrozenInstanceError
 
 import pytest
 
 from otel_agentperf import _config
 from otel_agentperf._config import SETTINGS, Config, load, parse_names
+from otel_agentperf.sanitize import content
 
 
 @pytest.fixture(autouse=True)
@@ -187,9 +190,56 @@ def test_a_list_in_toml_stands_for_its_members(tmp_path):
     assert load({}, tmp_path).disabled_integrations == "redis_client,openai"
 
 
-def test_a_redaction_pattern_that_does_not_compile_is_reported_and_ignored(tmp_path, caplog):
-    assert load({"OTEL_AGENTPERF_REDACT": "[oops"}, tmp_path).redact == ""
-    assert "OTEL_AGENTPERF_REDACT" in caplog.text
+@pytest.mark.parametrize("pattern", ["[oops", "(a+)+$", r"(?:x|(\s*a)*)*b", r"(?=((y+)z)+)", "(" * 5_000])
+def test_a_redaction_pattern_that_cannot_be_used_hides_all_content(tmp_path, caplog, pattern):
+    redact = load({"OTEL_AGENTPERF_REDACT": pattern}, tmp_path).redact
+    assert content("my number\nis PERS-4711", 99, re.compile(redact)) == "[redacted]"
+    [message] = caplog.messages
+    assert message.startswith("otel-agentperf: OTEL_AGENTPERF_REDACT: ")
+    assert "all content is redacted" in message
+    assert len(message) < 1_000
+
+
+@pytest.mark.parametrize("pattern", [r"PERS-\d+", r"(?i)(?:ab)+c*", "(a{1,9})+", "x*y+"])
+def test_an_ordinary_redaction_pattern_is_taken_as_it_is(tmp_path, caplog, pattern):
+    assert load({"OTEL_AGENTPERF_REDACT": pattern}, tmp_path).redact == pattern
+    assert not caplog.messages
+
+
+def test_several_redaction_patterns_in_toml(tmp_path):
+    (tmp_path / "agentperf.toml").write_text("redact = ['PERS-\\d+', 'a|b']", encoding="utf-8")
+    assert content("PERS-12, PERS-x, b", 99, re.compile(load({}, tmp_path).redact)) == "[redacted], PERS-x, [redacted]"
+
+
+def test_a_configuration_that_never_ends_is_not_read(tmp_path, caplog):
+    """Asked for by name, a pipe would wait for a writer, and /dev/zero fill the memory."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large.toml").write_text("#" * 1_000_001, encoding="utf-8")
+    (tmp_path / "deep.toml").write_text("a=" + "[" * 5_000, encoding="utf-8")
+    for path in (
+        str(tmp_path / "pipe"),
+        "/dev/zero",
+        str(tmp_path),
+        str(tmp_path / "large.toml"),
+        str(tmp_path / "deep.toml"),
+    ):
+        caplog.clear()
+        assert load({"OTEL_AGENTPERF_CONFIG": path}, tmp_path) == Config()
+        [message] = caplog.messages
+        assert message.startswith(f"otel-agentperf: cannot read {path}: ")
+
+
+def test_what_a_setting_holds_is_told_in_short_and_without_control_characters(tmp_path, caplog):
+    environ = dict.fromkeys(("OTEL_AGENTPERF_MAX_RUNS", "OTEL_AGENTPERF_CONFIG"), "\x1b[31m\nFAKE" + "9" * 5_000)
+    load({**environ, "OTEL_AGENTPERF_DISABLED_INTEGRATIONS": "x\x1b"}, tmp_path)
+    assert len(caplog.messages) == 2
+    assert all(len(message) <= 1_600 and message.isprintable() for message in caplog.messages)
+
+
+def test_a_number_that_is_no_integer(tmp_path, caplog):
+    (tmp_path / "agentperf.toml").write_text("max_runs = inf", encoding="utf-8")
+    assert load({}, tmp_path) == Config()
+    assert "max_runs in agentperf.toml" in caplog.text
 
 
 def test_a_threshold_without_a_name_is_reported_and_ignored(tmp_path, caplog):

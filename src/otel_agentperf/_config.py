@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from . import _entries
+from . import _entries, _patterns
 from ._entries import Budget, ModelPrice, SamplingRule, Suppression
 
 T = TypeVar("T")
 _logger = logging.getLogger("otel_agentperf")
 _PREFIX = "OTEL_AGENTPERF_"
 
+_LONGEST_FILE = 1_000_000
+_LONGEST_MESSAGE = 1_500
 warned: dict[str, None] = {}
 """what was said of wrong settings"""
 _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -163,18 +164,28 @@ def _from_toml(path: str) -> dict[str, Any]:
     """The settings of a file: all of agentperf.toml, our table of pyproject.toml."""
     projects = os.path.basename(path) == "pyproject.toml"
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = _read(path)
         # A project's file that does not speak of us is none of our business, nor are its faults.
         given: dict[str, Any] = _toml(text) if not projects or "agentperf" in text else {}
-    except (OSError, ValueError) as error:
-        _warn(f"cannot read {path}: {error}; it is ignored")
+    except (OSError, ValueError, RecursionError) as error:
+        _warn(f"cannot read {_shown(path)}: {error}; it is ignored")
         return {}
     if not projects:
         return given
     tools = given.get("tool")
     tables = [tools.get(name) for name in ("agentperf", "otel-agentperf")] if isinstance(tools, dict) else []
     return {name: value for table in tables if isinstance(table, dict) for name, value in table.items()}
+
+
+def _read(path: str) -> str:
+    """A pipe would keep the program waiting, and a device such as /dev/zero never ends."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("not a file")
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_LONGEST_FILE + 1)
+    if len(text) > _LONGEST_FILE:
+        raise ValueError(f"it has more than {_LONGEST_FILE} characters")
+    return text
 
 
 def _toml(text: str) -> dict[str, Any]:
@@ -209,6 +220,8 @@ def _checked(config: Config, given: Mapping[str, Any], file: str) -> Config:
             changes[name] = _PARSERS.get(name, _CONVERT[type(getattr(Config(), name))])(value)
         except ValueError as error:
             _report(where, name, value, str(error))
+            if name == "redact":
+                changes[name] = _patterns.EVERYTHING
     told_in = {name: file or _variable(name) for name in changes}
     return replace(config, **changes, told_in={**config.told_in, **told_in})
 
@@ -218,15 +231,23 @@ def _variable(setting: str) -> str:
 
 
 def _report(where: str, setting: str, value: object, expected: str) -> None:
-    shown = "its value" if setting == "hash_key" else repr(value)
-    _warn(f"{where}: {shown} is not valid (expected {expected}); the default is used")
+    shown = "its value" if setting == "hash_key" else _shown(repr(value))
+    instead = "all content is redacted" if setting == "redact" else "the default is used"
+    _warn(f"{where}: {shown} is not valid (expected {expected}); {instead}")
 
 
 def _warn(message: str) -> None:
     """Once a process: settings are read when the package is imported, and again when it is asked to instrument."""
+    message = _shown(message, _LONGEST_MESSAGE)
     if message not in warned:
         warned[message] = None
         _logger.warning("otel-agentperf: %s", message)
+
+
+def _shown(text: str, most: int = 200) -> str:
+    """What a setting holds, for a line of a log: without control characters, and no longer than helps."""
+    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[:most])
+    return line if len(text) <= most else line + "…"
 
 
 def _boolean(value: object) -> bool:
@@ -248,7 +269,7 @@ def _positive(convert: Callable[[Any], T]) -> Callable[[Any], T]:
     def parse(value: object) -> T:
         try:
             number = convert(value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise ValueError("a number") from None
         if not number > 0:  # type: ignore[operator]
             raise ValueError("a number above 0")
@@ -294,9 +315,13 @@ def _suppress(value: object) -> str:
 
 
 def _pattern(value: object) -> str:
+    """A TOML list stands for any of its members."""
+    given = value if isinstance(value, list) else [value]
     try:
-        return re.compile(str(value)).pattern
-    except re.error as error:
+        patterns = [_patterns.checked(str(pattern)) for pattern in given]
+        together = patterns[0] if len(patterns) == 1 else "|".join(f"(?:{pattern})" for pattern in patterns)
+        return _patterns.checked(together)
+    except ValueError as error:
         raise ValueError(f"a regular expression; {error}") from None
 
 

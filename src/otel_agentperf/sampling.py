@@ -90,12 +90,13 @@ def sampler(argument: str | None) -> AgentPerfSampler:
 class _Held:
     """The spans of one trace in this process, while it is not known whether they are exported."""
 
-    __slots__ = ("open", "sampled", "since", "spans")
+    __slots__ = ("open", "sampled", "since", "spans", "weight")
 
     def __init__(self, since: float) -> None:
         self.since = since
         self.open = 0
         self.spans: list[ReadableSpan] = []
+        self.weight = 0
         self.sampled: bool | None = None
         """None: none of its runs has ended"""
 
@@ -105,8 +106,8 @@ class TailSamplingProcessor(SpanProcessor):
     `AgentPerfSpanProcessor` has written on its root, and those without a run.
 
     A trace is held until its last span in this process has ended, at most `longest_s` seconds, and of all traces at
-    most `most_spans` spans; beyond that, and at shutdown, what is held is exported. A span that starts after its
-    trace was dropped is dropped, too.
+    most `most_spans` spans, where one with much text counts as many; beyond that, and at shutdown, what is held is
+    exported. A span that starts after its trace was dropped is dropped, too.
     """
 
     def __init__(self, inner: SpanProcessor, most_spans: int = _MOST_SPANS, longest_s: float = _LONGEST_S) -> None:
@@ -165,7 +166,9 @@ class TailSamplingProcessor(SpanProcessor):
             return [span]  # begun before us
         held.open -= 1
         held.spans.append(span)
-        self._spans += 1
+        weight = _weight(span)
+        held.weight += weight
+        self._spans += weight
         told = (span.attributes or {}).get(names.SAMPLED)
         if told is not None:
             held.sampled = bool(held.sampled or told)
@@ -184,7 +187,8 @@ class TailSamplingProcessor(SpanProcessor):
     def _released(self, held: _Held) -> list[ReadableSpan]:
         """Of what is held, all that is to be exported; nothing is held afterwards."""
         spans, held.spans = held.spans, []
-        self._spans -= len(spans)
+        self._spans -= held.weight
+        held.weight = 0
         if held.sampled is False:
             return []
         return [_sampled(span) for span in spans] if held.sampled else spans
@@ -211,6 +215,11 @@ class TailSamplingProcessor(SpanProcessor):
         self._traces: OrderedDict[int, _Held] = OrderedDict()
         self._dropped: OrderedDict[int, None] = OrderedDict()
         self._spans = 0
+
+
+def _weight(span: ReadableSpan) -> int:
+    """1, and 1 more for each 1,000 characters that instrumentations have put on it."""
+    return 1 + sum([len(value) for value in (span.attributes or {}).values() if type(value) is str]) // 1_000
 
 
 def _sampled(span: ReadableSpan) -> ReadableSpan:

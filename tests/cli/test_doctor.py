@@ -84,6 +84,25 @@ def test_an_endpoint_that_answers_is_named(doctor: Any) -> None:
     assert "secret" not in done.out
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_the_login_and_the_query_of_an_endpoint_are_not_shown(doctor: Any, protocol: str) -> None:
+    address = f"http://maria:hunter2@127.0.0.1:{closed_port()}/v1?token=hunter3"
+    done = doctor(
+        OTEL_EXPORTER_OTLP_ENDPOINT=address,
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+        OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20hunter4",
+    )
+    assert done.code == 1
+    assert "***@127.0.0.1" in done.out
+    assert "hunter" not in done.out + done.err
+    assert "maria" not in done.out + done.err
+
+
+def test_our_sampler_leaves_no_run_without_a_report(doctor: Any) -> None:
+    told = document(doctor("--format", "json", "--no-connect", OTEL_TRACES_SAMPLER="agentperf"))
+    assert not any("OTEL_TRACES_SAMPLER" in note for note in told["notes"])
+
+
 def test_without_connecting_nobody_is_asked(doctor: Any) -> None:
     with receiving() as received:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": received.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}

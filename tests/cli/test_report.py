@@ -121,6 +121,13 @@ def test_a_reader_of_others_that_fails_does_not_stop_the_rest(loop: Path, monkey
     assert names(result) == ["planner"]
 
 
+def test_the_login_of_an_address_is_not_shown() -> None:
+    result = report("http://maria:hunter2@127.0.0.1:1/trace?token=hunter3")
+    assert result.exit_code == 1
+    assert "http://***@127.0.0.1:1" in result.stderr
+    assert "hunter" not in result.output
+
+
 def test_options_for_jaeger_reach_it() -> None:
     fake = FakeJaeger(13, {"svc": [QUIET], "other": []})
     with serving(fake.answer) as url:

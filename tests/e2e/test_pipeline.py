@@ -60,6 +60,8 @@ SECRETS = {
     "gen_ai.tool.call.arguments": '{"user": "ada", "password": "hunter2"}',
     "messages": ["hello", f"Bearer {KEY}"],
     "db.url": "postgresql://ada:hunter2@db.example/trips",
+    "log": "Authorization: Basic aHVudGVyMg==\nCookie: sid=hunter2; theme=hunter2",
+    "environment": "AWS_SECRET_ACCESS_KEY = hunter2/hunter2 SECRET_KEY=hunter2 url=https://h/?token=hunter2&page=2",
 }
 
 

@@ -92,3 +92,11 @@ def test_a_character_on_the_edge_of_what_is_looked_at_is_no_fault() -> None:
 def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(ReadError, match="not text \\(byte 2 is no utf-8\\)"):
         list(pieces(io.BytesIO(b"ab\xff")))
+
+
+@pytest.mark.parametrize(("text", "reason"), [("[" * 100_000, "nested too deeply"), ("9" * 5_000, "too many digits")])
+def test_json_that_python_does_not_take_is_named_with_the_reason(text: str, reason: str) -> None:
+    found, said = told([text + "\n", "{}\n"])
+    assert [document for _, document in found] == [{}]
+    assert said.startswith("line 1: not JSON, or cut off (")
+    assert reason in said

@@ -231,6 +231,26 @@ def test_a_bad_span_is_named_with_its_line_and_the_others_come(
     assert expected in said
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("agentperf.cpu_time", {"doubleValue": 1e308}),
+        ("db.system", {"kvlistValue": {"values": []}}),
+        ("rpc.grpc.status_code", {"kvlistValue": {"values": []}}),
+        ("agentperf.depends_on", {"arrayValue": {"values": [{"kvlistValue": {}}]}}),
+    ],
+)
+def test_an_attribute_that_cannot_be_understood_costs_no_other_span(file: Any, key: str, value: Any) -> None:
+    broken = document(TREE, trace_id="a" * 32)
+    span = broken["resourceSpans"][0]["scopeSpans"][0]["spans"][2]
+    span["attributes"] = [{"key": key, "value": value}]
+    span["status"] = {"code": 2}
+    found, _ = read_both(file(jsonl(broken, B)))
+    assert [record.operation for record in found if record.span_id != span["spanId"]] == [
+        "planner", "gpt", "http://api/x", "writer", "gpt",
+    ]  # fmt: skip
+
+
 def test_many_bad_spans_make_one_short_line(file: Any) -> None:
     found, said = read_both(file("".join(f"{{broken {number}\n" for number in range(50)) + jsonl(A)))
     assert len(found) == 4
@@ -269,6 +289,7 @@ def test_a_damaged_gzip_gives_what_is_before_the_damage(file: Any) -> None:
     found, said = read_both(file(packed[:-500]))
     assert len(found) == 800
     assert said.startswith("damaged gzip (")
+    assert said.count("damaged") == 1
 
 
 @pytest.mark.parametrize(

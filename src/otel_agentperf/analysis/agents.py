@@ -27,7 +27,7 @@ def looks_like_agent(name: str, attributes: Attributes) -> bool:
         return name.startswith(_AGENT_NAMES)
     operation = attributes.get(names.GEN_AI_OPERATION_NAME)
     if operation is not None:
-        return operation in AGENT_OPERATIONS
+        return isinstance(operation, str) and operation in AGENT_OPERATIONS
     return (
         attributes.get("openinference.span.kind") == "AGENT"
         or attributes.get("traceloop.span.kind") in ("agent", "workflow")

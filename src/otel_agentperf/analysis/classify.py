@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .. import _semconv as names
+from .. import sanitize
 from ..model import Kind, SpanRecord, Tokens
 from . import content, prompts, refusals, templates
 from .agents import AGENT_OPERATIONS, Attributes, is_chain, is_log
@@ -285,7 +286,7 @@ def _operation(kind: Kind, raw: RawSpan) -> str:
 def _error(raw: RawSpan, kind: Kind) -> str | None:
     told = raw.attributes.get(names.ERROR_TYPE)
     if told:
-        return short(str(told))
+        return short(str(told).partition(": ")[0])  # some put the message behind it
     if raw.failed:
         return short(raw.exception or "error")  # OpenInference names the error nowhere else
     if kind == "http":
@@ -297,7 +298,8 @@ def _error(raw: RawSpan, kind: Kind) -> str | None:
 
 def short(name: str) -> str:
     """A name as it is; of one that is as long as a text, enough to know it by and to tell it from others."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}… {_digest(name)}"
+    shown = sanitize.without_secrets(name[:_LONGEST_NAME])
+    return shown if len(name) <= _LONGEST_NAME else f"{shown}… {_digest(name)}"
 
 
 def _kept(told: object, shown: str | None) -> tuple[str | None, str | None]:

@@ -246,9 +246,13 @@ def measure(value: object) -> float | None:
     return float(value) if usable else None  # type: ignore[arg-type]
 
 
+_LONGEST_S = 1e10
+"""seconds, 300 years; what is longer measures nothing, and may not even be an integer of nanoseconds"""
+
+
 def nanoseconds(seconds: object) -> int | None:
     measured = measure(seconds)
-    return None if measured is None else int(measured * 1e9)
+    return None if measured is None or measured > _LONGEST_S else int(measured * 1e9)
 
 
 def text(value: object) -> str | None:

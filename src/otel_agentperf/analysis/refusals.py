@@ -19,7 +19,7 @@ Attributes = Mapping[str, Any]
 
 _STATUS = ("http.response.status_code", "http.status_code")
 _REFUSALS = frozenset({429, 503, 529})
-_RESOURCE_EXHAUSTED = frozenset({8, "8", "RESOURCE_EXHAUSTED"})
+_RESOURCE_EXHAUSTED = frozenset({"8", "RESOURCE_EXHAUSTED"})
 _CODE = re.compile(r"(?<!\d)(?:429|503|529)(?!\d)")
 _NAME = re.compile(
     "ratelimit|toomanyrequests|throttl|resourceexhausted|overloaded|serviceunavailable|slowdown|quotaexceeded"
@@ -57,7 +57,7 @@ def refusal(attributes: Attributes, error: str | None, end_ns: int) -> Refusal:
         return _NONE
     told = _retry_after_s(attributes, end_ns)
     refused = told is not None or status in _REFUSALS or _names_limit(error or "")
-    if refused or attributes.get("rpc.grpc.status_code") in _RESOURCE_EXHAUSTED:
+    if refused or str(attributes.get("rpc.grpc.status_code")) in _RESOURCE_EXHAUSTED:
         return Refusal(True, told)
     return _NONE
 

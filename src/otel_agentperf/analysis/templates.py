@@ -22,9 +22,21 @@ class Call(NamedTuple):
 
 _LONGEST_QUERY = 8_192
 """characters that are looked at: templating a query takes 0.2 µs a character, on the thread that has made it"""
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_TEXT = r"'(?:[^'\\]|\\.|'')*(?:'|\\?\Z)"
+"""… or its beginning, where the query is cut"""
+_DOUBLE = r'"(?:[^"\\]|\\.|"")*(?:"|\\?\Z)'
+_COMMENT = re.compile(rf"({_TEXT}|{_DOUBLE})|/\*.*?(?:\*/|\Z)|--[^\n]*", re.DOTALL)
 """sqlcommenter adds the trace id to every query in one"""
-_LITERAL = re.compile(r"'(?:[^']|'')*'|(?<![$:@])\b\d+(?:\.\d+)?\b")
+_LITERAL = re.compile(
+    rf"{_TEXT}|\$(?P<tag>(?:[a-z_]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)|(?<![$:@])\b(?:0x[0-9a-f]+|\d+(?:\.\d+)?(?:e[-+]?\d+)?)\b",
+    re.DOTALL | re.IGNORECASE,
+)
+_DOUBLE_QUOTED = re.compile(_DOUBLE, re.DOTALL)
+_TEXTS_IN_DOUBLE_QUOTES = frozenset(
+    {"mysql", "mariadb", "bigquery", "gcp.bigquery", "spark", "hive", "databricks", "neo4j", "gremlin"}
+)
+"""elsewhere they hold the name of a table or column"""
+_WORD = re.compile(r"[A-Za-z]\w*")
 _LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
 _OPEN_LIST = re.compile(r"\(\s*\?(?:\s*,\s*\?)*[^()]*\Z")
 """… of a query that is too long to be looked at whole"""
@@ -71,22 +83,32 @@ def db_call(name: str, attributes: Attributes) -> Call:
     text = attributes.get("db.query.text") or attributes.get("db.statement")
     text = text if isinstance(text, str) else ""
     is_cut = len(text) > _LONGEST_QUERY
-    text = _SPACE.sub(" ", _COMMENT.sub(" ", text[:_LONGEST_QUERY])).strip()
-    verb = str(attributes.get("db.operation.name") or attributes.get("db.operation") or text.split(" ")[0])
+    text = text[:_LONGEST_QUERY]
+    system = str(attributes.get("db.system.name", attributes.get("db.system", "")))
+    # A document instead of a query (MongoDB, Elasticsearch) is all values.
+    is_document = text.lstrip()[:1] in ("{", "[")
+    if system not in _KEY_VALUE_STORES and not is_document:
+        text = _COMMENT.sub(lambda found: found[1] or " ", text)
+    text = _SPACE.sub(" ", text).strip()
+    word = _WORD.match(text)
+    verb = str(attributes.get("db.operation.name") or attributes.get("db.operation") or (word[0] if word else ""))
     mutating = bool(_WRITES.match(text) or _WRITES.match(verb))
-    if attributes.get("db.system.name", attributes.get("db.system")) in _KEY_VALUE_STORES:
+    if system in _KEY_VALUE_STORES:
         args = text if " " in text and "?" not in text and not is_cut else None
         return Call(verb or name, mutating, args)
     told = attributes.get("db.query.summary") or f"{verb} {attributes.get('db.collection.name', '')}".strip()
-    template = sql_template(text) or told or name
+    template = "" if is_document else sql_template(text, system in _TEXTS_IN_DOUBLE_QUOTES)
+    template = template or told or name
     if is_cut:
         template = _OPEN_LIST.sub("(?)", template)
     args = None if is_cut else _query_values(text, attributes)
     return Call(template, mutating or bool(_LOCKS.search(template)), args)
 
 
-def sql_template(text: str) -> str:
+def sql_template(text: str, in_double_quotes: bool = False) -> str:
     """The query with its literals as `?` and lists as one: `SELECT … WHERE id = ?`."""
+    if in_double_quotes:
+        text = _DOUBLE_QUOTED.sub("?", text)
     return _LIST.sub("(?)", _LITERAL.sub("?", text))
 
 

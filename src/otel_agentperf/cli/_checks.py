@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 from .. import _config, _versions
 from .._discover import discover
+from ._output import without_credentials
 
 SOURCES = {
     "wrapped": "agentperf wraps it",
@@ -175,7 +176,7 @@ def _distro_notes() -> Iterator[str]:
 def _loss() -> Iterator[str]:
     """Settings of OpenTelemetry by which traces lose something."""
     sampler = os.environ.get("OTEL_TRACES_SAMPLER", "")
-    if sampler and sampler not in ("always_on", "parentbased_always_on"):
+    if sampler and sampler not in ("always_on", "parentbased_always_on", "agentperf"):
         yield f"OTEL_TRACES_SAMPLER={sampler}: runs that are not sampled get no report."
     for name in ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"):
         told = os.environ.get(name, "")
@@ -191,7 +192,7 @@ def _exports(connect: bool) -> Iterator[Export]:
         endpoints = (f"OTEL_EXPORTER_OTLP_{upper}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
         configured = bool(told) or any(map(os.environ.get, endpoints))
         for exporter in _config.parse_names(told) or ("otlp",):
-            endpoint, problem = _try(signal, exporter, connect)
+            endpoint, problem = (text and without_credentials(text) for text in _try(signal, exporter, connect))
             yield Export(signal, exporter, endpoint, problem, configured)
 
 

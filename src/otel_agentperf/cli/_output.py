@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from .._discover import discover
 from ..model import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
+_LOGIN = re.compile(r"(?<=://)[^\s/@]+@|(?<![\w./-])[^\s/@:]+:[^\s/@]+@")
+_QUERY = re.compile(r"(?<=://)([^\s?\"']*\?)[^\s\"']+")
 
 
 def output_options(function: F) -> F:
@@ -37,6 +40,11 @@ def output_options(function: F) -> F:
         help="Write the report to this file, not to standard output.",
     )
     return as_format(to_file(function))
+
+
+def without_credentials(text: str) -> str:
+    """What is said of an address, for logs that others see: without its login, and without what its query holds."""
+    return _QUERY.sub(r"\1…", _LOGIN.sub("***@", text))
 
 
 def open_output(path: Path | None) -> TextIO | None:

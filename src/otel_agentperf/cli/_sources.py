@@ -18,6 +18,7 @@ from ..capture.tracing import state
 from ..model import Report, SpanRecord
 from ..prices import price_source
 from ..readers import Query, ReadError, RecordedRun
+from ._output import without_credentials
 from ._traces import Traces, runs_by_start
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,7 +113,8 @@ def analyzed(traces: Traces, watched: bool = True) -> Iterator[Report]:
 
 def tell(problems: Sequence[str]) -> None:
     for problem in problems:
-        click.secho(f"agentperf: {one_line(problem)}", fg="red", err=True)
+        shown = without_credentials(problem) if "://" in problem else problem
+        click.secho(f"agentperf: {one_line(shown)}", fg="red", err=True)
 
 
 def one_line(text: str) -> str:

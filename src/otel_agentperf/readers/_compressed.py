@@ -71,22 +71,26 @@ class _Rejoined(io.RawIOBase):
 
 
 class _UpToDamage(io.RawIOBase):
-    """Ends where the file does not go on, and says why."""
+    """Ends where the file does not go on, and says why, once."""
 
     def __init__(self, file: Any, name: str, problems: Problems) -> None:
         self._file = file
         self._name = name
         self._problems = problems
+        self._is_at_the_damage = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        if self._is_at_the_damage:
+            return 0
         read = getattr(self._file, "read1", self._file.read)
         damaged: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, *_zstd_errors())
         try:
             chunk = read(len(buffer))
         except damaged as error:
+            self._is_at_the_damage = True
             self._problems.append(f"damaged {self._name} ({error})")
             return 0
         buffer[: len(chunk)] = chunk

@@ -95,7 +95,8 @@ class _Text:
 def _fault(text: _Text, error: Exception) -> str:
     wrong = text.line + text.held.count("\n", text.at, getattr(error, "pos", text.at))
     where = f"line {wrong}" if wrong == text.line else f"line {wrong} (of what starts on line {text.line})"
-    return f"{where}: not JSON, or cut off ({getattr(error, 'msg', 'nested too deeply')})"
+    other = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+    return f"{where}: not JSON, or cut off ({getattr(error, 'msg', other)})"
 
 
 def pieces(file: BinaryIO) -> Iterator[str]:

@@ -37,7 +37,7 @@ def records(trace: Mapping[str, Any]) -> Iterator[SpanRecord | str]:
             inline = mapping(span.get("process"))
             process = processes.get(str(span.get("processID"))) or _Process(inline)
             record = classify(_raw(span, process, starts))
-        except (ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a span, the others are good
             yield f"span {str(span.get('operationName'))[:60]!r}: {error}"
         else:
             yield record

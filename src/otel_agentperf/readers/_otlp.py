@@ -34,7 +34,7 @@ def _resource(resource_spans: Mapping[str, Any]) -> Iterator[SpanRecord | str]:
         for span in map(mapping, list_of(scope_spans, "spans")):
             try:
                 record = classify(_raw(span, scope, service, process))
-            except (ValueError, TypeError, RecursionError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a span, the others are good
                 yield f"span {str(span.get('name'))[:60]!r}: {error}"
             else:
                 yield record

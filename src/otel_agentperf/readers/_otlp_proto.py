@@ -126,7 +126,7 @@ def _is_another_signal(message: bytes) -> bool:
 def _record(span: Any, scope: str, service: str, process: str) -> SpanRecord | str:
     try:
         return classify(_raw(span, scope, service, process))
-    except (ValueError, TypeError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a span, the others are good
         return f"span {span.name[:60]!r}: {error}"
 
 
