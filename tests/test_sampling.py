@@ -234,6 +234,18 @@ def test_the_oldest_trace_leaves_when_too_much_is_held() -> None:
     assert (made.tail._spans, len(made.tail._traces)) == (0, 0)
 
 
+def test_spans_with_much_text_on_them_count_as_many() -> None:
+    kept = Kept()
+    tail = TailSamplingProcessor(SimpleSpanProcessor(kept), most_spans=500)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(tail)
+    tracer = provider.get_tracer("other")
+    with tracer.start_as_current_span("invoke_agent a"):
+        for _ in range(9):
+            tracer.start_span("step", attributes={"text": "x" * 100_000}).end()
+        assert kept.spans  # nine would not be too many
+
+
 def test_a_run_is_held_for_some_time_at_most() -> None:
     made = Made("error=1,0", longest_s=0.0)
     with agent("endless"):

@@ -161,3 +161,32 @@ def test_http_call():
 )
 def test_is_mutating_name(name, writes):
     assert is_mutating_name(name) is writes
+
+
+@pytest.mark.parametrize(
+    ("system", "text"),
+    [
+        (
+            "postgresql",
+            "SELECT $$SECRET$$, $a$ SECRET $a$, E'it\\'s SECRET' FROM t -- SECRET\n WHERE x = 1e5 /* SECRET */",
+        ),
+        ("postgresql", "SELECT * FROM a WHERE b = '/*' AND c = 'SECRET' AND d = '*/'"),
+        ("postgresql", "SELECT * FROM a WHERE b = 'SECRET"),
+        ("postgresql", "SELECT 1 /* SECRET"),
+        ("postgresql", "SELECT * FROM a WHERE b = 'SECRET" + "x" * 9_000 + "'"),
+        ("mysql", 'SELECT * FROM t WHERE a = "SECRET \\" SECRET"'),
+        ("mongodb", '{"find": "users", "filter": {"password": "SECRET"}}'),
+        ("elasticsearch", '{"query": {"match": "SECRET"}}'),
+        ("neo4j", 'MATCH (n {name: "SECRET"}) RETURN n'),
+        ("redis", "SET key SECRET"),
+    ],
+)
+def test_no_value_of_a_query_is_in_its_name(system, text):
+    operation = query(text, system).operation
+    assert operation
+    assert "SECRET" not in operation
+
+
+def test_what_looks_like_a_comment_or_a_text_and_is_none_stays():
+    assert sql_template('SELECT "a--b" FROM "t"') == 'SELECT "a--b" FROM "t"'
+    assert query('SELECT * FROM "t" WHERE j->>$1 = 3').operation == 'SELECT * FROM "t" WHERE j->>$1 = ?'

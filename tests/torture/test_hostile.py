@@ -200,3 +200,29 @@ def test_every_special_method_fails(recorded: Recording, reports: list[Report], 
             call.result(value)
     assert sum(name == "invoke_agent whole" for name in recorded.names) == 1
     check_all(recorded, reports, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "gen_ai.operation.name",
+        "db.system",
+        "rpc.grpc.status_code",
+        "traceloop.span.kind",
+        "gen_ai.tool.name",
+        "error.type",
+    ],
+)
+@pytest.mark.parametrize("value", [{"a": 1}, 1e308, float("nan")])
+def test_an_odd_attribute_costs_no_report(reports: list[Report], key: str, value: Any) -> None:
+    """As some SDKs and programs put on spans past all checks."""
+    with recording(AgentPerfSpanProcessor()) as recorded:
+        tracer = recorded.provider.get_tracer("other")
+        root = tracer.start_span("run", attributes={"gen_ai.operation.name": "invoke_agent"})
+        for name in (key, "agentperf.cpu_time"):
+            span: Any = tracer.start_span("step", set_span_in_context(root))
+            span._attributes._dict[name] = value
+            span.set_status(StatusCode.ERROR)
+            span.end()
+        root.end()
+    assert len(reports) == 1
