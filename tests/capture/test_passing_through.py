@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import cloudpickle
 import pytest
 from opentelemetry import trace
 
@@ -357,6 +356,15 @@ def test_an_object_that_is_called_like_a_coroutine_function_still_looks_like_one
     assert asyncio.run(traced(3)) == 3
 
 
+def test_a_weak_reference_to_a_method() -> None:
+    thing = Sized()
+    found = weakref.WeakMethod(thing.method)
+    assert found()(3) == 3  # type: ignore[misc]
+    del thing
+    gc.collect()
+    assert found() is None
+
+
 def test_the_repr_is_that_of_what_is_wrapped() -> None:
     def plain() -> None:
         pass
@@ -365,6 +373,7 @@ def test_the_repr_is_that_of_what_is_wrapped() -> None:
 
 
 def test_what_is_inside_a_function_can_be_pickled_by_value() -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
     offset = 2
     traced: Any = tool(lambda number: number + offset)
     assert pickle.loads(cloudpickle.dumps(traced))(3) == 5

@@ -50,6 +50,10 @@ class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
 
     __annotations__ = _ANNOTATIONS
 
+    def __new__(cls, wrapped: Any, instance: Any, *more: Any) -> Any:
+        # A `weakref.WeakMethod` makes a method anew, of the plain function and its object.
+        return super().__new__(cls, wrapped, instance, *more) if more else types.MethodType(wrapped, instance)
+
     def __repr__(self) -> str:
         return repr(self.__wrapped__)
 
