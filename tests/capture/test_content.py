@@ -184,12 +184,12 @@ def test_known_kinds_of_secrets_are_redacted(open_book: Recording, secret: str) 
 
 
 @pytest.mark.parametrize("key", ["password", "api_key", "apiKey", "Authorization", "client_secret", "access_token"])
-@pytest.mark.parametrize("value", ["hunter2", "it's hunter2", 'say "hunter2"', "back\\hunter2", ["hunter2"], 2222])
+@pytest.mark.parametrize("value", ["hunter2", "it's hunter2", 'say "hunter2"', "back\\hunter2", ["hunter2"], 22222222])
 def test_secrets_are_recognised_by_their_key(open_book: Recording, key: str, value: Any) -> None:
     tool(lambda **kwargs: json.dumps(kwargs))(**{key: value, "other": "kept"})
     text = everything(open_book.spans)
     assert "hunter2" not in text
-    assert "2222" not in text
+    assert "22222222" not in text
     assert "kept" in text
 
 
