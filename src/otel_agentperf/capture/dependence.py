@@ -79,12 +79,14 @@ class _Calls:
         return places
 
     def _read_all(self) -> None:
-        with suppress(IndexError):  # none left; another thread may take some of them
-            while True:
+        while self._unread:
+            try:
                 span_id, given, result = self._unread.pop(0)
-                call = _Call(span_id, searchable(result), searchable(given))
-                self._read.append(call)
-                self._all_brought += f" {call.brought}"
+            except IndexError:  # another thread took the last one
+                return
+            call = _Call(span_id, searchable(result), searchable(given))
+            self._read.append(call)
+            self._all_brought += f" {call.brought}"
 
 
 class Siblings:
