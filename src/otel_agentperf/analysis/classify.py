@@ -191,22 +191,33 @@ def classify(raw: RawSpan) -> SpanRecord:
         result_size=content.result_size(attributes),
         depends_on=strings(attributes.get(names.DEPENDS_ON)),
         asked=names.GEN_AI_TOOL_CALL_ID in attributes,
-        asks=content.asks(attributes) if shows and kind == "llm" else None,
         chain=kind == "other" and is_chain(attributes),
         cpu_ns=nanoseconds(attributes.get(names.CPU_TIME)),
-        first_chunk_s=first_chunk_s(attributes) if kind == "llm" else None,
         tokens=tokens(attributes) if kind in ("llm", "embedding", "agent", "workflow") else _NO_TOKENS,
         cache=cache,
-        provider=short(provider(attributes)) if kind in ("llm", "embedding") else "",
-        model=short(model(attributes)) if kind in ("llm", "embedding") else "",
         args_size=content.arguments_size(attributes),
         shown_size=content.shown_size(kind, attributes) if shows else None,
-        prompt=prompts.visible_prompt(attributes) if shows and kind == "llm" else None,
-        agent=short(text(first(attributes, _SPEAKER)) or "") if kind == "llm" else "",
         refused=refused,
         retry_after_s=retry_after_s,
+        **(_of_model_call(kind, attributes, shows) if kind in _MODEL_CALLS else {}),
         **({} if attributes.keys().isdisjoint(_ON_ROOTS) else _of_root(attributes)),
     )
+
+
+_MODEL_CALLS: frozenset[Kind] = frozenset({"llm", "embedding"})
+
+
+def _of_model_call(kind: Kind, attributes: Attributes, shows: bool) -> dict[str, Any]:
+    told = {"provider": short(provider(attributes)), "model": short(model(attributes))}
+    if kind == "embedding":
+        return told
+    return {
+        **told,
+        "agent": short(text(first(attributes, _SPEAKER)) or ""),
+        "first_chunk_s": first_chunk_s(attributes),
+        "asks": content.asks(attributes) if shows else None,
+        "prompt": prompts.visible_prompt(attributes) if shows else None,
+    }
 
 
 _NO_TOKENS = Tokens()
@@ -232,8 +243,11 @@ def _kind(raw: RawSpan) -> Kind:
     attributes = raw.attributes
     if names.CACHE_OPERATION in attributes:
         return "cache"
-    told = [(kinds, attributes[key]) for key, kinds in _CONVENTIONS if key in attributes]
-    for kinds, value in told:
+    told = False
+    for key, kinds in _CONVENTIONS:
+        if key not in attributes:
+            continue
+        told, value = True, attributes[key]
         kind = kinds.get(value) if isinstance(value, str) else None
         if kind == "agent" and raw.scope == _OPENINFERENCE_AGENTS and "graph.node.id" not in attributes:
             return "workflow"  # a whole trace of the SDK

@@ -33,9 +33,12 @@ class _Open:
 
 def critical_path(root: SpanRecord, children: Mapping[str, Sequence[SpanRecord]]) -> tuple[PathSegment, ...]:
     """The segments in time order; together they cover the root from start to end exactly once."""
-    segments = [segment for segment in walk_back(root, children) if segment.start_ns < segment.end_ns]
-    segments.reverse()
-    return tuple(segments)
+    return lasting(reversed(list(walk_back(root, children))))
+
+
+def lasting(segments: Iterable[PathSegment]) -> tuple[PathSegment, ...]:
+    """Without those of no length."""
+    return tuple([segment for segment in segments if segment.start_ns < segment.end_ns])
 
 
 def walk_back(root: SpanRecord, children: Mapping[str, Sequence[SpanRecord]]) -> Iterator[PathSegment]:

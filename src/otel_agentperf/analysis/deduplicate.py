@@ -10,8 +10,9 @@ does nothing but run an agent of its name: OpenLLMetry traces LangGraph's agents
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 
 from ..model import RUN_KINDS, Kind, SpanRecord, Tokens
 from .twins import nest_twins
@@ -81,9 +82,9 @@ def _is_retold(outer: SpanRecord, inner: SpanRecord) -> bool:
 def _doubles(spans: Sequence[SpanRecord]) -> Doubles:
     inside: dict[str, list[SpanRecord]] = {}
     outer_spans: list[SpanRecord] = []
-    siblings = _children(spans)
+    children = lru_cache(maxsize=1)(partial(_children, spans))
     for span, outer, served in _with_enclosing_call(spans):
-        if outer is not None and (_same_call(outer, span, siblings[outer.span_id]) or _serves(span, outer, served)):
+        if outer is not None and (_same_call(outer, span, children) or _serves(span, outer, served)):
             if outer.span_id not in inside:
                 outer_spans.append(outer)
             inside.setdefault(outer.span_id, []).append(span)
@@ -118,11 +119,11 @@ def _with_enclosing_call(spans: Sequence[SpanRecord]) -> Iterator[tuple[SpanReco
         stack.extend((child, nearest, served) for child in children.get(span.span_id, ()))
 
 
-def _same_call(outer: SpanRecord, inner: SpanRecord, children: int) -> bool:
-    """`children`: how many the outer span has."""
+def _same_call(outer: SpanRecord, inner: SpanRecord, children: Callable[[], Counter[str | None]]) -> bool:
+    """`children`: how many each span has."""
     if outer.kind in _MODEL or outer.kind != inner.kind or outer.operation != inner.operation:
         return outer.kind == inner.kind and outer.kind in _MODEL
-    is_only_step = outer.kind in RUN_KINDS and children == 1 and inner.parent_id == outer.span_id
+    is_only_step = outer.kind in RUN_KINDS and inner.parent_id == outer.span_id and children()[outer.span_id] == 1
     return outer.scope != inner.scope or is_only_step
 
 

@@ -46,13 +46,16 @@ def movable(run: AgentRun) -> frozenset[str]:
 
     That is the critical path without the children that outlived their parent, but with those of no length.
     """
-    children = {
+    in_time = {
         parent: [child for child in below if child.end_ns <= run.by_id[parent].end_ns + _OVERFLOW_NS]
         for parent, below in run.children.items()
     }
+    walked: Iterable[str] = run.critical_ns
+    if any(len(in_time[parent]) < len(below) for parent, below in run.children.items()):
+        walked = {segment.span.span_id for segment in walk_back(run.root, in_time)}
     found: set[str] = set()
-    for segment in walk_back(run.root, children):
-        for span in chain([segment.span], run.ancestors(segment.span)):
+    for span_id in walked:
+        for span in chain([run.by_id[span_id]], run.ancestors(run.by_id[span_id])):
             if span.span_id in found:
                 break
             found.add(span.span_id)
@@ -125,7 +128,7 @@ class _Timeline:
         for child in self._children:
             while waited < len(by_end) and by_end[waited].end <= child.start and by_end[waited].span.span_id in ends:
                 last = by_end[waited]
-                earliest = max(earliest, ends[last.span.span_id] - self._work(self._span.start_ns, last.end))
+                earliest = max(earliest, ends[last.span.span_id] - self._work(last.end))
                 waited += 1
             span_id = child.span.span_id
             first = leaders.get(span_id)
@@ -139,7 +142,7 @@ class _Timeline:
             ends[span_id] = begin + min(measured, durations.get(span_id, measured))
         for child in by_end[waited:]:
             last = child
-            earliest = max(earliest, ends[child.span.span_id] - self._work(self._span.start_ns, child.end))
+            earliest = max(earliest, ends[child.span.span_id] - self._work(child.end))
         return max(self._resume(self._span.end_ns, last, ends, earliest), *ends.values(), 0)
 
     def _resume(self, moment: int, last: Clipped | None, ends: dict[str, int], earliest: int) -> int:
@@ -147,7 +150,7 @@ class _Timeline:
         before it and the same delay as measured, and after all earlier ones and its own work since."""
         since, reached = (last.end, ends[last.span.span_id]) if last else (self._span.start_ns, 0)
         delay = moment - since - self._removed.between(since, moment)
-        return max(reached + delay, earliest + self._work(self._span.start_ns, moment))
+        return max(reached + delay, earliest + self._work(moment))
 
     def _vanished(self, moment: int, last: Clipped | None) -> int:
         """How much of a dropped child's delay was time in which only dropped ones were open: a loop that started
@@ -155,8 +158,9 @@ class _Timeline:
         since = last.end if last else self._span.start_ns
         return self._without_dropped.between(since, moment) - self._own.between(since, moment)
 
-    def _work(self, start: int, end: int) -> int:
-        return self._own.between(start, end) - self._removed.between(start, end)
+    def _work(self, end: int) -> int:
+        """The span's own time up to `end`."""
+        return self._own.until(end) - self._removed.until(end)
 
 
 class _Cumulative:
@@ -168,10 +172,10 @@ class _Cumulative:
         self._sums = [0, *accumulate(end - start for start, end in intervals)]
 
     def between(self, start: int, end: int) -> int:
-        return self._until(end) - self._until(start)
+        return self.until(end) - self.until(start)
 
-    def _until(self, moment: int) -> int:
-        index = bisect_right(self._starts, moment)
+    def until(self, moment: int) -> int:
+        index = bisect_right(self._starts, moment) if self._starts else 0
         if not index:
             return 0
         first, last = self._intervals[index - 1]

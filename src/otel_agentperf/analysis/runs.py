@@ -8,7 +8,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from ..model import RUN_KINDS, AgentRun, SpanRecord
-from .critical_path import critical_path, critical_times
+from .critical_path import critical_times, lasting, walk_back
 from .deduplicate import deduplicate
 from .self_time import self_times
 from .settle import settle
@@ -38,20 +38,32 @@ def build_run(
 ) -> AgentRun:
     """The run of `root` with those of `spans` that are below it, doubles removed and times computed. `callers`:
     see `AgentRun`."""
-    reached = settle(list(_reachable(root, _by_parent(spans))), root)
+    return _indexed(root, list(_reachable(root, _by_parent(spans))), thresholds or {}, incomplete, callers)
+
+
+def _indexed(
+    root: SpanRecord,
+    reached: Sequence[SpanRecord],
+    thresholds: Mapping[str, float],
+    incomplete: bool,
+    callers: frozenset[str],
+) -> AgentRun:
+    """The run of `root` with the spans below it, and no others."""
+    reached = settle(reached, root)
     kept = deduplicate(sorted(reached, key=lambda span: (span.start_ns, span is not root, -span.end_ns, span.span_id)))
     root = next(span for span in kept if span.span_id == root.span_id)
     children = {parent: tuple(below) for parent, below in _by_parent(span for span in kept if span is not root).items()}
-    path = critical_path(root, children)
+    walked = list(walk_back(root, children))
+    walked.reverse()
     return AgentRun(
         root=root,
         spans=tuple(kept),
         children=children,
-        path=path,
-        critical_ns=critical_times(path),
+        path=lasting(walked),
+        critical_ns=critical_times(walked),
         self_ns=self_times(kept, children),
         incomplete=incomplete or root.incomplete,
-        thresholds=thresholds or {},
+        thresholds=thresholds,
         callers=callers,
     )
 
@@ -103,10 +115,14 @@ class _Heap:
     def runs(self, thresholds: Mapping[str, float], callers: frozenset[str]) -> Iterator[AgentRun]:
         for root in self._roots:
             adopted = self._adopted[root.span_id]
-            spans = [*_reachable(root, self._children), *(_under(root, span) for span in adopted)]
+            spans = list(_reachable(root, self._children))
+            if not adopted:
+                yield _indexed(root, spans, thresholds, False, callers)
+                continue
+            spans.extend(_under(root, span) for span in adopted)
             for span in adopted:
                 spans.extend(below for below in _reachable(span, self._children) if below is not span)
-            yield build_run(root, spans, thresholds, incomplete=bool(adopted), callers=callers)
+            yield build_run(root, spans, thresholds, incomplete=True, callers=callers)
 
     def callers(self) -> Iterator[str]:
         """The spans, of other processes, below which the runs are."""

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from operator import attrgetter
 
 from ..model import SpanRecord
@@ -39,6 +40,8 @@ def settle(spans: Sequence[SpanRecord], root: SpanRecord) -> list[SpanRecord]:
 def _settled_ends(siblings: Iterable[SpanRecord]) -> dict[str, int]:
     """By span id, of those that end a little earlier than recorded."""
     ordered = sorted(siblings, key=attrgetter("start_ns"))
+    if all(span.end_ns <= later.start_ns for span, later in pairwise(ordered)):
+        return {}
     starts = [span.start_ns for span in ordered]
     ends = {}
     for span in ordered:

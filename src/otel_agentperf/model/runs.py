@@ -41,7 +41,7 @@ class AgentRun:
     path: tuple[PathSegment, ...] = ()
     """the critical path, in time order; tiles the root exactly"""
     critical_ns: Mapping[str, int] = field(default_factory=dict)
-    """by span id: its own time on the critical path"""
+    """by span id: its own time on the critical path; 0 for a span there that has no length"""
     self_ns: Mapping[str, int] = field(default_factory=dict)
     incomplete: bool = False
     thresholds: Mapping[str, float] = field(default_factory=dict)
