@@ -232,6 +232,8 @@ def first(attributes: Attributes, keys: tuple[str, ...]) -> Any:
 
 def number(value: object) -> int | None:
     """Counts arrive as integers, as floats, and (from some exporters) as text."""
+    if type(value) is int:
+        return value if value >= 0 else None
     convert: Callable[[Any], int] = int
     try:
         number = None if value is None or isinstance(value, bool) else convert(value)
@@ -251,7 +253,7 @@ _LONGEST_S = 1e10
 
 
 def nanoseconds(seconds: object) -> int | None:
-    measured = measure(seconds)
+    measured = seconds if type(seconds) is float and 0 <= seconds else measure(seconds)
     return None if measured is None or measured > _LONGEST_S else int(measured * 1e9)
 
 
