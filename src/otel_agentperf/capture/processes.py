@@ -47,15 +47,17 @@ class _Ending:
         return provider, self._meter_provider or metrics.get_meter_provider()
 
 
-_endings: weakref.WeakKeyDictionary[Any, _Ending] = weakref.WeakKeyDictionary()
-"""by the provider of traces"""
+_endings: dict[int, tuple[weakref.ref[Any], _Ending]] = {}
+"""by the identity of the provider of traces, as some (Logfire's) have no hash"""
 
 
 @_guard.guarded("processes.ends", None)
 def ends_with_process(provider: Any, meter_provider: Any, inside_ns: Callable[[], int]) -> None:
     """Shut down the providers (of metrics the global one, if None) when a worker process ends that has worked:
     `inside_ns` tells the time that the plugin has taken so far."""
-    _endings[provider] = _Ending(meter_provider, inside_ns)
+    key = id(provider)
+    reference = weakref.ref(provider, lambda _: _endings.pop(key, None))
+    _endings[key] = reference, _Ending(meter_provider, inside_ns)
 
 
 def patch(patches: Patches) -> None:
@@ -129,8 +131,10 @@ def _for_all(method: str) -> None:
     """Call it on all providers at the same time. Where nobody listens, OpenTelemetry would try for 14 s."""
     with _guard.guard("processes.end"):
         end_s = time.monotonic() + _LONGEST_S
-        providers = [one for provider, ending in list(_endings.items()) for one in ending.providers(provider)]
-        threads = [threading.Thread(target=_call, args=(one, method), daemon=True) for one in dict.fromkeys(providers)]
+        alive = [(reference(), ending) for reference, ending in list(_endings.values())]
+        found = [one for provider, ending in alive if provider is not None for one in ending.providers(provider)]
+        providers = {id(one): one for one in found}.values()
+        threads = [threading.Thread(target=_call, args=(one, method), daemon=True) for one in providers]
         for thread in threads:
             thread.start()
         for thread in threads:
