@@ -253,7 +253,7 @@ _LONGEST_S = 1e10
 
 
 def nanoseconds(seconds: object) -> int | None:
-    measured = seconds if type(seconds) is float and 0 <= seconds else measure(seconds)
+    measured = seconds if type(seconds) is float and seconds >= 0 else measure(seconds)
     return None if measured is None or measured > _LONGEST_S else int(measured * 1e9)
 
 
