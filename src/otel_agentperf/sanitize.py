@@ -7,7 +7,6 @@ or `__hash__`, and nothing walks more than a bounded part of them.
 from __future__ import annotations
 
 import enum
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from . import _guard
+
+try:
+    from _blake2 import blake2b as blake2b  # hashlib has it from there, and loads OpenSSL besides: 4 MB
+except ImportError:
+    from hashlib import blake2b as blake2b
 
 _LONGEST_STRING = 262_144
 _MOST_NODES = 2_000
@@ -67,9 +71,9 @@ class Hasher:
     """Keyed hashes: equal values are recognised, and nobody without the key can guess one."""
 
     def __init__(self, key: str = "") -> None:
-        secret = hashlib.sha256(key.encode("utf-8", "replace")).digest() if key else os.urandom(32)
+        secret = _digest(key) if key else os.urandom(32)
         # Copying a keyed hash costs half of making one.
-        self._keyed = hashlib.blake2b(digest_size=8, key=secret)
+        self._keyed = blake2b(digest_size=8, key=secret)
 
     def fingerprint(self, value: Any, *, by_identity: bool = True) -> Fingerprint:
         """Hash, size and type of any value; raises nothing. `by_identity`: see `canonical`."""
@@ -87,6 +91,12 @@ class Hasher:
             hashed.update(b'"')  # "1" is not 1
         hashed.update(data)
         return hashed.hexdigest(), len(data), kind.__name__, text
+
+
+def _digest(key: str) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(key.encode("utf-8", "replace")).digest()
 
 
 def canonical(value: Any, *, by_identity: bool = True) -> str | None:
@@ -276,7 +286,7 @@ class _Fields:
         if issubclass(kind, (set, frozenset)):
             return sorted(_encoder(self).encode(item) for item in value)
         if issubclass(kind, (bytes, bytearray)):
-            return f"{kind.__name__}:{hashlib.blake2b(value, digest_size=8).hexdigest()}:{len(value)}"
+            return f"{kind.__name__}:{blake2b(value, digest_size=8).hexdigest()}:{len(value)}"
         fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "model_fields", None)
         if fields is not None:
             held = getattr(value, "__dict__", {})  # pydantic warns who asks for a deprecated field

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -13,6 +12,7 @@ from .._config import Config
 from .._discover import discover
 from ..detectors._budgets import unchecked
 from ..model import RUN_KINDS, AgentRun, Change, Finding, Kind, Report, Severity
+from ..sanitize import blake2b
 from . import cost, score, summary, suppress
 from .cost import PriceSource
 from .replay import merge, movable, replay
@@ -110,7 +110,7 @@ def _rank(finding: Finding) -> tuple[int, float]:
 def _named(run: AgentRun, finding: Finding) -> Finding:
     agent = run.agent_of(finding.evidence[0] if finding.evidence else run.root.span_id)
     identity = "\0".join(filter(None, (finding.kind, agent, finding.operation, finding.fingerprint)))
-    digest = hashlib.blake2b(identity.encode("utf-8", "replace"), digest_size=6).hexdigest()
+    digest = blake2b(identity.encode("utf-8", "replace"), digest_size=6).hexdigest()
     return replace(finding, agent=agent, fingerprint=digest)
 
 

@@ -6,7 +6,6 @@ are those seen in real traces of the frameworks that docs/frameworks.md lists.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -324,4 +323,4 @@ def _kept(told: object, shown: str | None) -> tuple[str | None, str | None]:
 
 
 def _digest(value: str) -> str:
-    return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return sanitize.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
