@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _semconv as names
 from .. import sanitize
 from ..model import Kind, SpanRecord, Tokens
+from ..model._quick import quick
 from . import content, prompts, refusals, templates
 from .agents import AGENT_OPERATIONS, Attributes, is_chain, is_log
 from .measurements import (
@@ -167,7 +168,7 @@ def classify(raw: RawSpan) -> SpanRecord:
     result, result_text = _kept(
         attributes.get(names.RESULT_HASH), content.result_text(kind, attributes) if shows else None
     )
-    return SpanRecord(
+    return _made(
         trace_id=raw.trace_id,
         span_id=raw.span_id,
         parent_id=raw.parent_id,
@@ -203,6 +204,10 @@ def classify(raw: RawSpan) -> SpanRecord:
     )
 
 
+if TYPE_CHECKING:
+    _made = SpanRecord
+else:
+    _made = quick(SpanRecord)
 _MODEL_CALLS: frozenset[Kind] = frozenset({"llm", "embedding"})
 
 
