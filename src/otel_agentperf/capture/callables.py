@@ -179,9 +179,9 @@ def call_inside(
     invocation = begin(*description)
     if invocation is None:
         return wrapped(*args, **kwargs)
-    invocation.measure_cpu()
     token = attach(invocation)
     try:
+        invocation.measure_cpu()
         result = wrapped(*args, **kwargs)
     except BaseException as error:
         detach(invocation, token)

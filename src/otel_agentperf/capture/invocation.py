@@ -251,16 +251,22 @@ def start(
             set_clean(span, given)
         if arguments is not None:
             invocation.arguments(arguments)
-    except BaseException as fault:
-        if span is not None:  # nobody is given it, so nobody else could end it
-            with _guard.guard("invocation.start"):
-                span.end()
-        if not issubclass(type(fault), Exception):
-            raise
-        _guard.swallowed("invocation.start", fault)  # type: ignore[arg-type]  # ours; the call goes on untraced
+    except Exception as fault:  # noqa: BLE001 - ours; the user's call goes on untraced
+        _guard.swallowed("invocation.start", fault)
+        _let_go(span)
         return None
+    except BaseException:  # Ctrl-C
+        _let_go(span)
+        raise
     state.self_ns += time.perf_counter_ns() - began
     return invocation
+
+
+@_guard.guarded("invocation.let_go", None)
+def _let_go(span: Span | None) -> None:
+    """End a span that nobody is given, so that nobody else could."""
+    if span is not None:
+        span.end()
 
 
 class _Named(NamedTuple):

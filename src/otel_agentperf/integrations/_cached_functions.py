@@ -238,9 +238,9 @@ class Registry:
 
 
 def _run(invocation: Invocation, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    invocation.measure_cpu()
     token = attach(invocation)
     try:
+        invocation.measure_cpu()
         result = function(*args, **kwargs)
     except BaseException as error:
         detach(invocation, token)
