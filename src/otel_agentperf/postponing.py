@@ -24,7 +24,6 @@ LONG = 500
 """spans of a run from which it is worth it: their analysis takes 10 to 20 ms"""
 _MOST_WAITING = 50_000
 """spans of all that waits; what is more is analysed where it ends"""
-
 _HEAD_START_S = 0.001
 """for the thread that ended the run: it would not get the interpreter lock back for 5 ms"""
 

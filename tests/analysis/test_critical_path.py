@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from _random_runs import trees
 from _traces import agent, llm, node, records, run_of, together, tool, wait
-from otel_agentperf.analysis.critical_path import critical_path, critical_times
+from otel_agentperf.analysis.critical_path import critical_times, lasting, walk_back
 from otel_agentperf.analysis.runs import build_run
 from otel_agentperf.model import SpanRecord
 
@@ -90,7 +90,7 @@ def test_times_by_span():
 
 def test_no_length_at_all():
     run = run_of(agent("a", 0.0, tool("t", 0.0)))
-    assert critical_path(run.root, run.children) == ()
+    assert lasting(walk_back(run.root, run.children)) == ()
 
 
 @settings(max_examples=150, deadline=None)

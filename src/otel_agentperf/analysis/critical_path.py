@@ -31,13 +31,8 @@ class _Open:
         return None
 
 
-def critical_path(root: SpanRecord, children: Mapping[str, Sequence[SpanRecord]]) -> tuple[PathSegment, ...]:
-    """The segments in time order; together they cover the root from start to end exactly once."""
-    return lasting(reversed(list(walk_back(root, children))))
-
-
 def lasting(segments: Iterable[PathSegment]) -> tuple[PathSegment, ...]:
-    """Without those of no length."""
+    """Without those of no length; together they cover the root from start to end exactly once."""
     return tuple([segment for segment in segments if segment.start_ns < segment.end_ns])
 
 
