@@ -119,6 +119,18 @@ def test_a_short_run_is_analysed_where_it_ends(held):
     assert held.threads == [current_thread()]
 
 
+def test_a_short_run_inside_a_long_trace_is_analysed_where_it_ends(held):
+    """An agent that says so only when it ends: the spans around it are not its own, and more of them may come."""
+    provider = provider_of(batch(InMemorySpanExporter()), AgentPerfSpanProcessor())
+    held.set()
+    with provider.get_tracer("server").start_as_current_span("request"):
+        for number in range(CALLS):
+            search(number)
+        with provider.get_tracer("openinference").start_as_current_span("late") as span:
+            span.set_attribute("openinference.span.kind", "AGENT")
+    assert held.threads == [current_thread()]
+
+
 def test_what_is_too_much_to_wait_is_analysed_where_it_ends(held, monkeypatch):
     monkeypatch.setattr(postponing, "_MOST_WAITING", 2 * CALLS + 10)
     provider = provider_of(batch(InMemorySpanExporter()), AgentPerfSpanProcessor())

@@ -131,9 +131,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         self._sees_endings = True
         try:
             run = self._end(span)
-            if run is not None and not self._postponing.postpone(
-                span, run.bucket.size, partial(self._finish_later, run)
-            ):
+            if run is not None and not (run.is_whole and self._postpone(run, span)):
                 self._finish(run)
         except Exception as fault:  # noqa: BLE001 - see on_start
             _guard.swallowed("processor.on_ending", fault)
@@ -207,6 +205,9 @@ class AgentPerfSpanProcessor(SpanProcessor):
             context = run.root.get_span_context()
             if run.is_whole and context is not None:
                 self.load().sensors.ended(context, run.bucket)
+
+    def _postpone(self, run: _EndedRun, span: Span) -> bool:
+        return self._postponing.postpone(span, run.bucket.size, partial(self._finish_later, run))
 
     def _finish_later(self, run: _EndedRun) -> None:
         began = perf_counter_ns()

@@ -159,7 +159,7 @@ def _least_s(run: AgentRun, finding: Finding) -> float:
 
 def _least_of_all_s(run: AgentRun) -> float:
     """The seconds below which no operation's or agent's finding is worth telling; no run saves more than it took."""
-    own = (value for name, value in run.thresholds.items() if name.startswith("min_saving_s"))
+    own = (value for name, value in run.thresholds.items() if name.partition("@")[0] == "min_saving_s")
     return min((_LEAST_S, *own))
 
 
