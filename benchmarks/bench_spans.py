@@ -201,7 +201,8 @@ def print_analysis() -> None:
                 for number in range(calls):
                     traced("Oslo", number)
 
-            processor._report = timed(processor._report, seconds, reports)  # type: ignore[method-assign]
+            reporter = processor.load()
+            reporter.report = timed(reporter.report, seconds, reports)  # type: ignore[method-assign]
             run()
             started = time.perf_counter()
             analyze(find_runs(reports[-1].run.spans)[0])

@@ -144,12 +144,12 @@ def test_what_is_too_much_to_wait_is_analysed_where_it_ends(held, monkeypatch):
 
 
 def test_an_analysis_that_fails_costs_the_report_and_not_the_root(swallow, monkeypatch):
-    def fails(run):
+    def fails(bucket, root, measured):
         raise ValueError
 
     exporter, processor = InMemorySpanExporter(), AgentPerfSpanProcessor()
     provider = provider_of(batch(exporter), processor)
-    monkeypatch.setattr(processor, "_report", fails)
+    monkeypatch.setattr(processor.load(), "report", fails)
     run(CALLS)
     assert provider.force_flush()
     (root,) = roots(exporter)

@@ -569,6 +569,20 @@ def test_a_listener_that_raises_harms_neither_the_program_nor_the_others(
     assert "secret" not in caplog.text
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_a_listener_ends_the_program_with_costs_no_span(recorded: Recording, kind: type[BaseException]) -> None:
+    @on_report
+    def leave(report: Report) -> None:
+        raise kind(3)
+
+    try:
+        with pytest.raises(kind):
+            agent(name="planner")(lambda: None)()
+    finally:
+        off_report(leave)
+    assert attributes(recorded.only())["agentperf.grade"] == "A"
+
+
 def test_a_listener_may_trace_itself(recorded: Recording, reports: list[Report]) -> None:
     @on_report
     def tracing(report: Report) -> None:

@@ -32,6 +32,8 @@ class History:
 
         self._make = LogCollapsingLowestDenseDDSketch
         self._sketches: OrderedDict[tuple[Kind, str], Any] = OrderedDict()
+        self._told: dict[tuple[Kind, str], PastCalls] = {}
+        """what was told last: a few more calls do not change it by more than a sketch is wrong"""
         self._most = most
         self._lock = RLock()
         call_in_child(self._after_fork)
@@ -44,7 +46,7 @@ class History:
             for key in keys:
                 sketch = self._sketches.get(key)
                 if sketch is not None and sketch.count >= _LEAST_CALLS:
-                    enough.append(_past_calls(*key, sketch))
+                    enough.append(self._past_calls(key, sketch))
         return tuple(sorted(enough, key=lambda one: (-one.calls, one.kind, one.operation))[:_MOST_TOLD])
 
     def learn(self, run: AgentRun) -> None:
@@ -62,10 +64,17 @@ class History:
         if sketch is None:
             sketch = self._sketches[key] = self._make(_ACCURACY, _BINS)
             if len(self._sketches) > self._most:
-                self._sketches.popitem(last=False)
+                forgotten, _ = self._sketches.popitem(last=False)
+                self._told.pop(forgotten, None)
         else:
             self._sketches.move_to_end(key)
         return sketch
+
+    def _past_calls(self, key: tuple[Kind, str], sketch: Any) -> PastCalls:
+        told = self._told.get(key)
+        if told is None or not told.calls <= sketch.count <= told.calls * (1 + _ACCURACY):
+            told = self._told[key] = _past_calls(*key, sketch)
+        return told
 
     def _after_fork(self) -> None:
         self._lock = RLock()  # a thread that the child lacks may have held it

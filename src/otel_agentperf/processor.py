@@ -56,6 +56,12 @@ def off_report(callback: Listener) -> None:
         _listeners.remove(callback)
 
 
+def _tell(report: Report) -> None:
+    for listener in list(_listeners):
+        with _guard.guard("on_report"):
+            listener(report)
+
+
 class _EndedRun(NamedTuple):
     bucket: Bucket
     root: ReadableSpan
@@ -135,6 +141,10 @@ class AgentPerfSpanProcessor(SpanProcessor):
                 self._finish(run)
         except Exception as fault:  # noqa: BLE001 - see on_start
             _guard.swallowed("processor.on_ending", fault)
+        except BaseException:  # Ctrl-C, or what a listener raises: `end` stops here, before it gets to the exporters
+            with _guard.guard("processor.on_ending"):
+                span._span_processor.on_end(span._readable_span())
+            raise
         self._metrics.self_ns += perf_counter_ns() - began
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -198,9 +208,10 @@ class AgentPerfSpanProcessor(SpanProcessor):
     def _finish(self, run: _EndedRun, ending: bool = True) -> None:
         """Analyse the run, and put the report on its root."""
         try:
-            report = self._report(run)
+            report = self.load().report(run.bucket, run.root, run.measured)
             if report is not None:
                 self.load().deliver(report, run.root, self._tracer or state.tracer, ending)
+                _tell(report)
         finally:
             context = run.root.get_span_context()
             if run.is_whole and context is not None:
@@ -238,22 +249,17 @@ class AgentPerfSpanProcessor(SpanProcessor):
                 return True
         return False
 
-    def _report(self, run: _EndedRun) -> Report | None:
-        report = self.load().report(run.bucket, run.root, run.measured)
-        if report is not None:
-            for listener in list(_listeners):
-                with _guard.guard("on_report"):
-                    listener(report)
-        return report
-
     def _report_open(self, bucket: Bucket, open_spans: list[Any], now: int) -> None:
         root = next((span for span in open_spans if span.get_span_context().span_id == bucket.root_id), None)
         if root is None:
             return
         bucket.records.extend(ended(span)._replace(end_ns=now) for span in open_spans)
         bucket.dropped += 1
-        sensors = self.load().sensors
-        self._report(_EndedRun(bucket, root, True, sensors.measured(root, bucket)))
+        reporter = self.load()
+        sensors = reporter.sensors
+        report = reporter.report(bucket, root, sensors.measured(root, bucket))
+        if report is not None:
+            _tell(report)
         sensors.ended(root.get_span_context(), bucket)
 
     def _loaded_late(self, span: Any) -> Reporter:

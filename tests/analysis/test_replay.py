@@ -181,3 +181,12 @@ def test_what_is_not_movable_saves_nothing(case):
         gaps=tuple(gap for gap in change.gaps if gap[0] not in matters),
     )
     assert replay(run, beside) == run.root.duration_ns
+
+
+@given(changed_runs())
+def test_calls_one_after_another_need_no_timeline(case):
+    run, change = case
+    short = replay(run, change)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otel_agentperf.analysis.replay.in_sequence", lambda children: False)
+        assert replay(run, change) == short

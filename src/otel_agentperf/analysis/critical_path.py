@@ -22,14 +22,6 @@ class _Open:
         self.span, self.start, self.now = clipped
         self.by_end = by_finish(clip(children, self.start, self.now))
 
-    def last_finished(self) -> Clipped | None:
-        """The child that finished last up to now. Each child is looked at once, so nothing loops."""
-        while self.by_end:
-            child = self.by_end.pop()
-            if child.end <= self.now:
-                return child
-        return None
-
 
 def lasting(segments: Iterable[PathSegment]) -> tuple[PathSegment, ...]:
     """Without those of no length; together they cover the root from start to end exactly once."""
@@ -41,18 +33,23 @@ def walk_back(root: SpanRecord, children: Mapping[str, Sequence[SpanRecord]]) ->
     stack = [_Open(Clipped(root, root.start_ns, root.end_ns), children.get(root.span_id, ()))]
     while stack:
         top = stack[-1]
-        child = top.last_finished()
-        since = top.start if child is None else child.end
-        yield PathSegment(top.span, since, top.now)
-        if child is None:
-            stack.pop()
-            continue
-        top.now = child.start
-        below = children.get(child.span.span_id)
-        if below:
-            stack.append(_Open(child, below))
+        span, now, by_end = top.span, top.now, top.by_end
+        while by_end:  # each child is looked at once, so nothing loops
+            child = by_end.pop()
+            inner, start, end = child
+            if end > now:
+                continue
+            yield PathSegment(span, end, now)
+            now = start
+            below = children.get(inner.span_id)
+            if below:
+                top.now = now
+                stack.append(_Open(child, below))
+                break
+            yield PathSegment(inner, start, end)
         else:
-            yield PathSegment(*child)
+            yield PathSegment(span, top.start, now)
+            stack.pop()
 
 
 def critical_times(path: Iterable[PathSegment]) -> dict[str, int]:

@@ -116,7 +116,9 @@ def _with_enclosing_call(spans: Sequence[SpanRecord]) -> Iterator[tuple[SpanReco
         span, outer, served = stack.pop()
         yield span, outer, served
         nearest, served = (span, False) if span.kind in _BARRIERS else (outer, served or span.kind == "mcp")
-        stack.extend((child, nearest, served) for child in children.get(span.span_id, ()))
+        below = children.get(span.span_id)
+        if below:
+            stack.extend([(child, nearest, served) for child in below])
 
 
 def _same_call(outer: SpanRecord, inner: SpanRecord, children: Callable[[], Counter[str | None]]) -> bool:

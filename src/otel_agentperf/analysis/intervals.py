@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 from ..model import SpanRecord
+
+_start = attrgetter("start")
 
 
 class Clipped(NamedTuple):
@@ -29,14 +33,22 @@ def clip(children: Iterable[SpanRecord], start: int, end: int) -> list[Clipped]:
 def by_finish(children: Iterable[Clipped]) -> list[Clipped]:
     """The children by end. Of those that end together the longest is last: it explains most of the time before;
     but one without any length comes after all others, as it started when they had ended."""
+    children = list(children)
+    if all(one.end < other.end for one, other in pairwise(children)):
+        return children
     return sorted(children, key=lambda child: (child.end, child.start == child.end, -child.start))
+
+
+def in_sequence(children: Iterable[Clipped]) -> bool:
+    """Is never more than one of the children open? They are in the order of their starts."""
+    return all(one.end <= other.start for one, other in pairwise(children))
 
 
 def uncovered(children: Sequence[Clipped], start: int, end: int) -> list[tuple[int, int]]:
     """The stretches of [start, end] in which no child is open, in order."""
     stretches = []
     reached = start
-    for child in sorted(children, key=lambda child: child.start):
+    for child in sorted(children, key=_start):
         if child.start > reached:
             stretches.append((reached, child.start))
         reached = max(reached, child.end)

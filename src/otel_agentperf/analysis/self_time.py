@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from ..model import SpanRecord
-from .intervals import clip, uncovered
+
+_start = attrgetter("start_ns")
 
 
 def self_time_ns(span: SpanRecord, children: Iterable[SpanRecord]) -> int:
     """Nanoseconds of `span` outside the union of its children's intervals, clamped to the span."""
-    inside = clip(children, span.start_ns, span.end_ns)
-    return sum(end - start for start, end in uncovered(inside, span.start_ns, span.end_ns))
+    own, reached, last = 0, span.start_ns, span.end_ns
+    for child in sorted(children, key=_start):
+        if reached >= last:
+            break
+        if child.start_ns > reached:
+            own += min(child.start_ns, last) - reached
+        if child.end_ns > reached:
+            reached = child.end_ns
+    return own + max(0, last - reached)
 
 
 def self_times(spans: Iterable[SpanRecord], children: Mapping[str, Sequence[SpanRecord]]) -> dict[str, int]:

@@ -41,6 +41,8 @@ class _Chain:
 
 def nest_twins(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
     """The same spans in the same order, parents changed."""
+    if len({span.scope for span in spans}) < 2:
+        return list(spans)
     groups: dict[tuple[Kind, str], set[str]] = defaultdict(set)
     for span in spans:
         if span.kind in _CALLS:

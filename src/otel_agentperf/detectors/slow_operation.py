@@ -56,9 +56,11 @@ def detect(run: AgentRun) -> Iterable[Finding]:
     peers: dict[tuple[Kind, str, bool, str], list[_Call]] = defaultdict(list)
     agents, by_id = run.agents, run.by_id
     for span in _candidates(run):
-        call = _Call(span, *_own_times(run, span))
-        peers[span.kind, span.operation, span.mutating, by_id[agents[span.span_id]].operation].append(call)
+        group = span.kind, span.operation, span.mutating, by_id[agents[span.span_id]].operation
+        peers[group].append(_call(run, span))
     for (kind, name, _, _), calls in peers.items():
+        if waits_for_person(calls[0].span):
+            continue
         targets = dict(_slow(run, kind, calls))
         if targets:
             yield _finding(run, kind, name, calls, targets)
@@ -71,27 +73,22 @@ def _candidates(run: AgentRun) -> Iterator[SpanRecord]:
     for span in run.walk():
         if span.parent_id in inside or span.kind in _MODEL_CALLS:
             inside.add(span.span_id)
-        if span.kind in _LIMITS_S and span.parent_id not in inside and not _waits_for_other(run, span):
+        if span.kind in _LIMITS_S and span.parent_id not in inside and not (run.callers and _waits_for_run(run, span)):
             yield span
 
 
-def _waits_for_other(run: AgentRun, span: SpanRecord) -> bool:
-    """For a person, or for a run in another process."""
-    return waits_for_person(span) or _waits_for_run(run, span)
-
-
 def _waits_for_run(run: AgentRun, span: SpanRecord) -> bool:
-    return bool(run.callers) and any(part.span_id in run.callers for part in chain([span], _steps(run, span)))
+    """For one in another process."""
+    return any(part.span_id in run.callers for part in chain([span], _steps(run, span)))
 
 
-def _own_times(run: AgentRun, span: SpanRecord) -> tuple[float, float]:
-    """Seconds of the call, and of it on the critical path, without the calls inside it."""
+def _call(run: AgentRun, span: SpanRecord) -> _Call:
     own, critical = run.self_ns.get(span.span_id, 0), run.critical_ns.get(span.span_id, 0)
     for inner in _steps(run, span) if span.span_id in run.children else ():
         own += run.self_ns.get(inner.span_id, 0)
         critical += run.critical_ns.get(inner.span_id, 0)
     own = span.duration_ns if span.kind in _MODEL_CALLS else min(own, span.duration_ns)
-    return own / 1e9, critical / 1e9
+    return _Call(span, own / 1e9, critical / 1e9)
 
 
 def _steps(run: AgentRun, span: SpanRecord) -> Iterator[SpanRecord]:

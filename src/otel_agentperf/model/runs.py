@@ -122,11 +122,20 @@ class AgentRun:
 
     def walk(self, top: SpanRecord | None = None) -> Iterator[SpanRecord]:
         """`top` (or the root) and all below it, parents before children."""
-        stack = [top or self.root]
+        return iter(self._walked) if top is None else self._walk(top)
+
+    @once
+    def _walked(self) -> Sequence[SpanRecord]:
+        return tuple(self._walk(self.root))
+
+    def _walk(self, top: SpanRecord) -> Iterator[SpanRecord]:
+        stack = [top]
         while stack:
             span = stack.pop()
             yield span
-            stack.extend(reversed(self.children.get(span.span_id, ())))
+            below = self.children.get(span.span_id)
+            if below:
+                stack.extend(reversed(below))
 
     def below(self, span: SpanRecord) -> Iterator[SpanRecord]:
         """All spans below `span`, without it."""
