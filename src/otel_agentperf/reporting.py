@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from opentelemetry.context import Context
@@ -20,6 +21,7 @@ from opentelemetry.trace import (
     StatusCode,
     Tracer,
     format_span_id,
+    format_trace_id,
     set_span_in_context,
 )
 
@@ -113,13 +115,17 @@ class Reporter:
         return next((run for run in runs if run.root.span_id == root_id), None)
 
 
+_trace_id, _parent_id = lru_cache(64)(format_trace_id), lru_cache(64)(format_span_id)
+"""most spans share theirs with the one before"""
+
+
 def _raw(span: EndedSpan, exception: str | None) -> RawSpan:
     parent = span.parent
     context = span.context
     return RawSpan(
-        f"{context.trace_id:032x}",
+        _trace_id(context.trace_id),
         f"{context.span_id:016x}",
-        f"{parent.span_id:016x}" if parent is not None else None,
+        _parent_id(parent.span_id) if parent is not None else None,
         span.name,
         span.attributes,
         span.start_ns or 0,
@@ -127,7 +133,7 @@ def _raw(span: EndedSpan, exception: str | None) -> RawSpan:
         span.status.status_code is StatusCode.ERROR,
         span.scope.name if span.scope is not None else "",
         _service(span.resource),
-        _SIDES[span.kind],
+        "internal" if span.kind is SpanKind.INTERNAL else _SIDES[span.kind],
         parent is not None and parent.is_remote,
         exception=exception,
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from operator import itemgetter
 
 from ..model import AgentRun, Change, SpanRecord
@@ -26,14 +26,13 @@ _OVERFLOW_NS = 1_000_000
 
 def replay(run: AgentRun, change: Change) -> int:
     """The run's duration in nanoseconds with `change` made."""
-    durations: dict[str, int] = {}
+    durations = dict.fromkeys(change.drop, 0)
     leaders = {follower: group[0] for group in change.parallel for follower in group[1:]}
     gaps: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for parent, start, end in change.gaps:
         gaps[parent].append((start, end))
     for span in _changed_parents_last(run, change):
         if span.span_id in change.drop:
-            durations[span.span_id] = 0
             continue
         duration = _replayed(span, _waited_for(run, span), gaps.get(span.span_id, ()), change.drop, durations, leaders)
         durations[span.span_id] = min(duration, change.shrink.get(span.span_id, duration))
@@ -78,11 +77,13 @@ def merge(changes: Iterable[Change]) -> Change:
 
 
 def _changed_parents_last(run: AgentRun, change: Change) -> list[SpanRecord]:
-    """The changed spans and all above them, children before parents: only their timelines can differ."""
-    touched = {*change.drop, *change.shrink, *(gap[0] for gap in change.gaps)}
-    touched.update(span_id for group in change.parallel for span_id in group)
+    """The spans whose own time or children change and all above them, children before parents: only their timelines
+    can differ."""
+    changed = {*change.shrink, *(gap[0] for gap in change.gaps)}
+    moved = chain(change.drop, *change.parallel)
+    changed.update(run.by_id[span_id].parent_id or "" for span_id in moved if span_id in run.by_id)
     depth: dict[str, int] = {}
-    for span_id in touched & run.by_id.keys():
+    for span_id in changed & run.by_id.keys():
         line = []
         span: SpanRecord | None = run.by_id[span_id]
         while span is not None and span.span_id not in depth:
