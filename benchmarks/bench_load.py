@@ -10,6 +10,7 @@ room for: calls a second × CPU time of a call. The medians of the turns count; 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import time
@@ -93,6 +94,13 @@ async def throughput(run: Run, runs: int, call_s: float) -> tuple[float, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--turns", type=int, default=TURNS, help=f"of {TURN_S:.0f} s each; at least 2, the first is warm-up"
+    )
+    turns_asked = parser.parse_args().turns
+    if turns_asked <= WARM_UP:
+        parser.error(f"--turns {turns_asked}: at least {WARM_UP + 1}")
     with receiver("sink") as (endpoint, received):
         tracers, meters, _ = set_up(endpoint, _QUEUE)
         variants = {
@@ -103,7 +111,7 @@ def main() -> None:
         print(f"{'runs at once':>12}{'ms a call':>11}  {'variant':10}{'calls/s':>9}{'ratio':>8}{'CPU µs a call':>15}")
         for runs, call_s in LOADS:
             turns: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
-            for _ in range(TURNS):
+            for _ in range(turns_asked):
                 for name, run in variants.items():
                     turns[name].append(asyncio.run(throughput(run, runs, call_s)))
             for name, seen in turns.items():

@@ -9,6 +9,7 @@ ones to limits. `grown` is how much the process's peak grew over that of 300 ord
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -38,9 +39,15 @@ FULL = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("flood", nargs="*", metavar="NAME", help=f"all unless given: {', '.join(FULL)}")
+    told = parser.parse_args()
+    unknown = ", ".join(set(told.flood) - FULL.keys())
+    if unknown:
+        parser.error(f"no flood is called {unknown}; there are {', '.join(FULL)}")
     heading = f"{'flood':24}{'count':>9}{'s':>8}{'grown MB':>10}{'reports':>9}{'incomplete':>12}"
     print(f"{heading}{'series':>8}{'root':>9}  dropped")
-    for flood in sys.argv[1:] or FULL:
+    for flood in told.flood or FULL:
         seen = poured(flood, FULL[flood])
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in seen["dropped"].items()) or "0"
         print(

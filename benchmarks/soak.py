@@ -28,6 +28,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -312,15 +313,26 @@ def faults(settled: list[Sample], slope: float, limit: float, runs: int, receive
         yield f"{runs - received['reports']:,} reports are missing"
 
 
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seconds", type=float, help="instead of minutes")
+    parser.add_argument("--minutes", type=_positive, default=10)
+    parser.add_argument("--seconds", type=_positive, help="instead of minutes")
     parser.add_argument("--exporter", choices=("sink", "dead"), default="sink")
-    parser.add_argument("--limit", type=float, default=20, help="MB an hour that memory may grow by")
+    parser.add_argument(
+        "--limit", type=float, help="MB an hour that memory may grow by (20; in less than 9 minutes 3 MB are noise)"
+    )
     parser.add_argument("--leak", type=int, default=0, help="bytes to leak with each synchronous run")
     told = parser.parse_args()
-    found = soak(told.seconds or 60 * told.minutes, told.exporter, told.limit, told.leak)
+    seconds = told.seconds or 60 * told.minutes
+    limit = max(20, 3 * 3600 / seconds) if told.limit is None else told.limit
+    found = soak(seconds, told.exporter, limit, told.leak)
     for fault in found:
         print(f"FAILED: {fault}")
     return 1 if found else 0

@@ -82,8 +82,15 @@ WRONG = [
     ("WEIGHTS", "0,0,0", "three numbers"),
     ("WEIGHTS", "1,1,-1", "three numbers"),
     ("WEIGHTS", "a,b,c", "three numbers"),
+    ("WEIGHTS", "nan,1,1", "three numbers"),
+    ("WEIGHTS", "1,inf,1", "three numbers"),
+    ("WEIGHTS", "1e308,1e308,1e308", "three numbers"),
     ("THRESHOLDS", "y", "name=number"),
+    ("THRESHOLDS", "min_saving_s=nan", "name=number"),
     ("BASELINES", "planner=fast", "name=number"),
+    ("BASELINES", "planner=0", "above 0"),
+    ("BASELINES", "planner=-1", "above 0"),
+    ("BASELINES", "planner=nan", "above 0"),
 ]
 
 
@@ -103,6 +110,15 @@ def test_a_wrong_threshold_costs_only_itself(tmp_path, caplog):
     assert caplog.messages == [
         "otel-agentperf: OTEL_AGENTPERF_THRESHOLDS: 'slow_operation.tool_s=x' is not name=number; it is left out"
     ]
+
+
+def test_a_wrong_number_is_told_with_the_file_that_has_it(tmp_path, caplog):
+    (tmp_path / "agentperf.toml").write_text('[baselines]\nplanner = 0\n[thresholds]\nmin_saving_s = "x"')
+    config = of(tmp_path)
+    assert (config.baselines, config.thresholds) == ("", "")
+    assert [message.partition(": '")[0] for message in caplog.messages] == [
+        "otel-agentperf: baselines in agentperf.toml", "otel-agentperf: thresholds in agentperf.toml"
+    ]  # fmt: skip
 
 
 def test_a_toml_file(tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
 import timeit
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +21,7 @@ from otel_agentperf import AgentPerfSpanProcessor, _guard, agent, tool
 from otel_agentperf._config import Config
 from otel_agentperf.capture import counts
 from otel_agentperf.capture.tracing import SCOPE, state
-from otel_agentperf.metrics import Labels
+from otel_agentperf.metrics import Labels, Own
 from otel_agentperf.model import CacheCounts
 
 START = 1_700_000_000_000_000_000
@@ -250,6 +252,17 @@ def test_100_000_tool_names_make_a_bounded_number_of_series() -> None:
     assert labels.bounded("agent", "tool 5000") == "tool 5000"
 
 
+def test_labels_of_broken_unicode_can_be_exported(measured: Measured) -> None:
+    for name in ("a\ud800", "b\ud800"):
+        root = measured.begin("invoke_agent a", {**AGENT, "gen_ai.agent.name": name})
+        measured.span("t", 0.1, {**TOOL, "gen_ai.tool.name": name}, root, error=name)
+        root.end()
+    found = measured.points("agentperf.run.score") + measured.points("gen_ai.execute_tool.duration")
+    assert len(found) == 4
+    for labels, _ in found:
+        assert "?" in "".join(labels.values()).encode().decode()
+
+
 def test_error_types_are_bounded_too(measured: Measured) -> None:
     root = measured.begin("invoke_agent planner", AGENT)
     for number in range(300):
@@ -368,3 +381,79 @@ def test_tools_and_error_types_together_are_bounded(measured: Measured) -> None:
     assert len(points) <= 400 + 150
     assert sum(point.count for _, point in points) == 2_000
     assert {labels["gen_ai.tool.name"] for labels, _ in points} == {f"tool {number}" for number in range(150)}
+
+
+def test_several_processors_of_one_meter_provider_are_told_together() -> None:
+    """The SDK keeps the first of several instruments of one name: what the second processor dropped was nowhere."""
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    first, second = (AgentPerfSpanProcessor(Config(max_spans=10), meters) for _ in range(2))
+    gone = weakref.ref(second)
+    with recording(first) as one, recording(second) as other:
+        both = [Measured(recorded, reader) for recorded in (one, other)]
+        roots = [measured.begin("invoke_agent a", AGENT) for measured in both]
+        for measured, root, calls in zip(both, roots, (20, 50), strict=True):
+            for number in range(calls):
+                measured.span(f"execute_tool {number}", 1, TOOL, root)
+        [(_, active)] = both[0].points("agentperf.agents.active")
+        assert active.value == 2
+        for root in roots:
+            root.end()
+    [(labels, dropped)] = both[0].points("agentperf.self.dropped")
+    assert (labels, dropped.value) == ({"reason": "full"}, 11 + 41)
+    [(_, spent)] = both[0].points("agentperf.self.time")
+    del both[1], measured, other, second, root, roots
+    gc.collect()
+    assert gone() is None
+    [(_, dropped)] = both[0].points("agentperf.self.dropped")
+    assert dropped.value == 11 + 41, "a counter may not fall"
+    [(_, later)] = both[0].points("agentperf.self.time")
+    assert later.value >= spent.value > 0
+
+
+def test_processors_that_come_and_go_add_up_and_are_not_kept() -> None:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    kept = []
+    for _ in range(5):
+        with recording(AgentPerfSpanProcessor(Config(max_spans=1), meters)) as recorded:
+            measured = Measured(recorded, reader)
+            root = measured.begin("invoke_agent a", AGENT)
+            measured.span("execute_tool t", 1, TOOL, root)
+            root.end()
+            [(_, dropped)] = measured.points("agentperf.self.dropped")
+        del recorded, root, measured
+        gc.collect()
+        kept.append(len(Own._all))
+    assert dropped.value == 5
+    assert kept[-1] <= kept[0]
+
+
+def test_an_agent_that_two_processors_of_one_provider_see_is_one() -> None:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    with recording(*(AgentPerfSpanProcessor(meter_provider=meters) for _ in range(2))) as recorded:
+        measured = Measured(recorded, reader)
+        root = measured.begin("invoke_agent a", AGENT)
+        [(_, active)] = measured.points("agentperf.agents.active")
+        assert active.value == 1
+        root.end()
+
+
+@pytest.mark.parametrize("fails", ["get_meter", "create_counter"])
+def test_a_meter_provider_that_fails_costs_no_report(fails: str, swallow: None) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise OSError
+
+    class Failing(MeterProvider):
+        def get_meter(self, *args: Any, **kwargs: Any) -> Any:
+            meter: Any = super().get_meter(*args, **kwargs)
+            setattr(meter, fails, fail)
+            return fail() if fails == "get_meter" else meter
+
+    meters = Failing(shutdown_on_exit=False)
+    before = _guard.counts.get(("metrics", "OSError"), 0)
+    with recording(AgentPerfSpanProcessor(meter_provider=meters)) as recorded:
+        recorded.provider.get_tracer("theirs").start_span("invoke_agent a").end()
+        assert "agentperf.score" in (recorded.only().attributes or {})
+    assert _guard.counts["metrics", "OSError"] == before + 1

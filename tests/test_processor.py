@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,12 +29,11 @@ from opentelemetry.trace import (
 )
 
 from _recording import Kept, Recording, attributes
-from otel_agentperf import AgentPerfSpanProcessor, agent, on_report, tool
+from otel_agentperf import AgentPerfSpanProcessor, agent, off_report, on_report, tool
 from otel_agentperf._config import Config
 from otel_agentperf.capture.dependence import Siblings
 from otel_agentperf.capture.tracing import state
 from otel_agentperf.model import Report
-from otel_agentperf.processor import off_report
 
 START = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -306,10 +306,13 @@ def test_where_spans_keep_their_attributes_elsewhere(
 def test_the_fallback_uses_the_provider_it_was_given(made: Callable[..., Recording]) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     kept = Kept()
-    provider.add_span_processor(Wrapping(AgentPerfSpanProcessor(tracer_provider=provider)))
+    processor = AgentPerfSpanProcessor(tracer_provider=provider)
+    provider.add_span_processor(Wrapping(processor))
     provider.add_span_processor(SimpleSpanProcessor(kept))
     genai_run(Recording(provider, kept))
     assert "agentperf report" in [span.name for span in kept.spans]
+    assert processor.dropped == {}, "the report is no span that was lost"
+    assert len(processor._buffer) == 0
 
 
 # --- which spans are a run --------------------------------------------------------------------------------
@@ -526,13 +529,31 @@ def test_runs_still_open_at_shutdown_are_reported_as_incomplete(made: Callable[.
     root = tracer.start_span("agent", attributes=AGENT)
     inside = set_span_in_context(root)
     tracer.start_span("done", inside).end()
-    tracer.start_span("open", inside)
+    still = tracer.start_span("open", inside)
     recorded.provider.shutdown()
     (report,) = reports
     assert report.run.incomplete
     assert {span.name for span in report.run.spans} == {"agent", "done", "open"}
     root.end()
+    still.end()
     assert len(reports) == 1
+
+
+def test_spans_that_the_program_lost_are_not_kept(recorded: Recording, tracer: Tracer, reports: list[Report]) -> None:
+    """They never end, and may hold megabytes. A run that lost its root is reported at the end all the same."""
+    root = tracer.start_span("agent", attributes=AGENT)
+    inside, gone = set_span_in_context(root), []
+    for _ in range(3):
+        span = tracer.start_span("open", inside)
+        span.set_attribute("text", "x" * 1_000_000)
+        gone.append(weakref.ref(span))
+    del span, root, inside
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 3
+    recorded.provider.shutdown()
+    (report,) = reports
+    assert report.run.incomplete
+    assert [span.name for span in report.run.spans] == ["agent"]
 
 
 def test_at_the_end_of_a_program() -> None:

@@ -191,6 +191,26 @@ def test_a_span_that_is_late() -> None:
     assert made.names == ["invoke_agent exported", "outlives its run"]
 
 
+def test_a_late_span_of_what_only_the_end_took_is_taken_too() -> None:
+    """The sampler left it out, as its trace."""
+    rules = "error=1,0"
+    made = Made(rules, by=AgentPerfSampler(Config(sampling=rules).sampling_rules()))
+    with suppress(KeyError), agent("failed") as call:
+        below = set_span_in_context(call.span)
+        raise KeyError
+    state.tracer.start_span("late", below).end()
+    assert made.names == ["invoke_agent failed", "late"]
+
+
+def test_two_requests_of_one_trace_are_decided_apart() -> None:
+    made = Made("error=1,0")
+    parent = NonRecordingSpan(SpanContext(5, 6, is_remote=True, trace_flags=TraceFlags(1)))
+    for error in (KeyError, None):
+        with trace.use_span(parent):
+            one_run(error=error)
+    assert made.names == ["execute_tool search", "invoke_agent planner"]
+
+
 def test_what_is_undecided_at_the_end_is_exported() -> None:
     made = Made("error=1,0")
     with agent("dropped"):
@@ -246,6 +266,48 @@ def test_spans_with_much_text_on_them_count_as_many() -> None:
         assert kept.spans  # nine would not be too many
 
 
+def test_text_of_events_and_in_lists_counts_as_well() -> None:
+    for attributes, event in (({"texts": ["x" * 50_000] * 2}, {}), ({}, {"exception.message": "x" * 100_000})):
+        kept = Kept()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(TailSamplingProcessor(SimpleSpanProcessor(kept), most_spans=500))
+        tracer = provider.get_tracer("other")
+        with tracer.start_as_current_span("invoke_agent a"):
+            for _ in range(9):
+                step = tracer.start_span("step", attributes=attributes)
+                step.add_event("exception", event)
+                step.end()
+            assert kept.spans
+
+
+@pytest.mark.parametrize(("bound", "least"), [("_longest_s", 0.0), ("_most_spans", 5)])
+@pytest.mark.parametrize("by_sampler", [False, True])
+def test_what_goes_on_beyond_the_bounds_stays_decided(bound: str, least: float, by_sampler: bool) -> None:
+    """A worker's span that is open for hours: of the runs in it, those that are left out stay so."""
+    rules = "error=1,0"
+    made = Made(rules, AgentPerfSampler(Config(sampling=rules).sampling_rules()) if by_sampler else None)
+    with state.tracer.start_as_current_span("worker"):
+        with agent("first"):
+            pass
+        setattr(made.tail, bound, least)
+        for _ in range(20):
+            with agent("left out"):
+                tool(name="search")(lambda: "found")()
+        assert made.names == []
+        assert made.tail._spans <= 8
+        with suppress(KeyError), agent("failing"):
+            raise KeyError
+        assert made.names[-1] == "invoke_agent failing"
+        taken = len(made.names)
+        for _ in range(20):
+            with agent("left out, but of a trace that is taken"):
+                pass
+    assert len(made.names) == taken + 21
+    assert made.names[-1] == "worker"
+    assert all(span.context.trace_flags.sampled for span in made.kept.spans if span.context)
+    assert (made.tail._spans, len(made.tail._traces)) == (0, 0)
+
+
 def test_a_run_is_held_for_some_time_at_most() -> None:
     made = Made("error=1,0", longest_s=0.0)
     with agent("endless"):
@@ -260,7 +322,7 @@ def test_nothing_is_kept_of_thousands_of_runs() -> None:
         with agent(f"run {number % 7}"):
             pass
     assert (made.names, made.tail._spans, len(made.tail._traces)) == ([], 0, 0)
-    assert len(made.tail._dropped) <= 10_000
+    assert len(made.tail._decided) <= 10_000
 
 
 def test_runs_of_many_threads() -> None:

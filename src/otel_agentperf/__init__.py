@@ -12,7 +12,7 @@ from ._lazy import lazy
 if TYPE_CHECKING:
     from .analysis.analyze import analyze
     from .capture.decorators import agent, cached, llm, retrieval, tool
-    from .processor import AgentPerfSpanProcessor, on_report
+    from .processor import AgentPerfSpanProcessor, off_report, on_report
     from .sampling import AgentPerfSampler, TailSamplingProcessor
     from .wiring import instrument, uninstrument
 
@@ -25,6 +25,7 @@ __all__ = [
     "cached",
     "instrument",
     "llm",
+    "off_report",
     "on_report",
     "retrieval",
     "tool",
@@ -36,7 +37,7 @@ __getattr__, __dir__ = lazy(
     {
         "analysis.analyze": ("analyze",),
         "capture.decorators": ("agent", "cached", "llm", "retrieval", "tool"),
-        "processor": ("AgentPerfSpanProcessor", "on_report"),
+        "processor": ("AgentPerfSpanProcessor", "off_report", "on_report"),
         "sampling": ("AgentPerfSampler", "TailSamplingProcessor"),
         "wiring": ("instrument", "uninstrument"),
     },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -217,7 +218,8 @@ def _checked(config: Config, given: Mapping[str, Any], file: str) -> Config:
             _warn(f"unknown setting {where}; it is ignored")
             continue
         try:
-            changes[name] = _PARSERS.get(name, _CONVERT[type(getattr(Config(), name))])(value)
+            parse = _PARSERS.get(name, _CONVERT[type(getattr(Config(), name))])
+            changes[name] = _numbers(value, where, _NUMBER_LISTS[name]) if name in _NUMBER_LISTS else parse(value)
         except ValueError as error:
             _report(where, name, value, str(error))
             if name == "redact":
@@ -325,17 +327,14 @@ def _pattern(value: object) -> str:
         raise ValueError(f"a regular expression; {error}") from None
 
 
-def _number_list(setting: str) -> Callable[[object], str]:
+def _numbers(value: object, where: str, least: float) -> str:
     """A wrong entry is reported and left out; the others count."""
-
-    def parse(value: object) -> str:
-        text = _text(value)
-        wrong = _entries.wrong_numbers(text)
-        for entry in wrong:
-            _warn(f"{_variable(setting)}: {entry!r} is not name=number; it is left out")
-        return _entries.without(text, wrong)
-
-    return parse
+    text = _text(value)
+    wrong = _entries.wrong_numbers(text, least)
+    above = " above 0" if least == 0 else ""
+    for entry in wrong:
+        _warn(f"{where}: {entry!r} is not name=number{above}; it is left out")
+    return _entries.without(text, wrong)
 
 
 def _weights(value: object) -> str:
@@ -344,7 +343,7 @@ def _weights(value: object) -> str:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != 3 or min(numbers) < 0 or not sum(numbers):
+    if len(numbers) != 3 or not all(number >= 0 for number in numbers) or not 0 < sum(numbers) < math.inf:
         raise ValueError("three numbers such as 0.4,0.3,0.3")
     return text
 
@@ -355,14 +354,14 @@ _CONVERT: dict[type, Callable[[Any], Any]] = {
     float: _positive(float),
     str: _text,
 }
+_NUMBER_LISTS = {"thresholds": -math.inf, "baselines": 0.0}
+"""what each of their numbers is above"""
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "content": _content,
     "cache_spans": _choice("all", "remote", "none"),
     "profile": lambda value: _choice("on", "auto", "off")("on" if value is True else value or "off"),
     "weights": _weights,
     "redact": _pattern,
-    "thresholds": _number_list("thresholds"),
-    "baselines": _number_list("baselines"),
     "prices": _prices,
     "suppress": _suppress,
 }

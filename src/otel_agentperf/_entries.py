@@ -103,9 +103,9 @@ def numbers(text: str) -> Iterator[tuple[str, float]]:
             raise ValueError(f"name=number, which {entry!r} is not") from None
 
 
-def wrong_numbers(text: str) -> list[str]:
-    """The entries that `numbers` would not take."""
-    return [entry for entry in _split(text) if not _is_number(entry)]
+def wrong_numbers(text: str, least: float = -inf) -> list[str]:
+    """The entries that `numbers` would not take, are no number or not above `least`."""
+    return [entry for entry in _split(text) if not _is_number(entry, least)]
 
 
 def without(text: str, entries: Container[str]) -> str:
@@ -113,11 +113,12 @@ def without(text: str, entries: Container[str]) -> str:
     return ",".join(entry for entry in _split(text) if entry not in entries)
 
 
-def _is_number(entry: str) -> bool:
+def _is_number(entry: str, least: float) -> bool:
     try:
-        return len(list(numbers(entry))) == 1
+        [(_, number)] = numbers(entry)
     except ValueError:
         return False
+    return number > least
 
 
 def _split(text: str) -> Iterator[str]:

@@ -4,18 +4,21 @@ user or argument."""
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from opentelemetry import metrics as metrics_api
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from . import _guard
 from . import _semconv as names
+from ._fork import ForkLock
 from .capture.tracing import SCOPE, state
 from .run_buffer import RunBuffer
+from .sanitize import valid
 
 if TYPE_CHECKING:
     from .model import Report, SpanRecord
@@ -37,6 +40,7 @@ class Labels:
         self._seen: dict[str, set[str]] = {}
 
     def bounded(self, label: str, value: str, most: int = _MOST_NAMES) -> str:
+        value = valid(value)  # a lone surrogate makes exporters leave the label out, and series collide
         seen = self._seen.setdefault(label, set())
         if value in seen:
             return value
@@ -44,6 +48,63 @@ class Labels:
             return OTHER
         seen.add(value)
         return value
+
+
+_adding = ForkLock()
+
+
+class Own:
+    """The plugin's own numbers, of one processor. The SDK keeps only the first of several instruments of one name, so
+    what is observed is the sum of all processors that measure with one meter provider; those that are gone are part of
+    it, because a counter may not fall."""
+
+    __slots__ = ("_before", "_before_ns", "_buffer", "_provider", "dropped", "self_ns")
+
+    _all: ClassVar[list[Own]] = []
+
+    def __init__(self, provider: metrics_api.MeterProvider | None, buffer: RunBuffer) -> None:
+        self.self_ns = 0
+        """spent in the processor; `state.self_ns` is the rest"""
+        self.dropped = buffer.dropped
+        self._buffer = weakref.ref(buffer)
+        self._before, self._before_ns = Counter[str](), 0
+        """of those that are gone"""
+        is_global = provider is None or type(provider).__name__ == "_ProxyMeterProvider"  # which stands for it
+        self._provider: Callable[[], Any] = metrics_api.get_meter_provider if is_global else _weakly(provider)
+        with _adding.held():
+            gone = [own for own in self._together() if own._buffer() is None]
+            for own in gone:
+                self._before_ns += own.self_ns + own._before_ns
+                self._before.update(own._dropped())
+            Own._all = [*(own for own in Own._all if own not in gone and own._provider() is not None), self]
+
+    def _dropped(self) -> Counter[str]:
+        return self._before + Counter(dict(self.dropped))
+
+    def _together(self) -> list[Own]:
+        provider = self._provider()
+        return [own for own in Own._all if own._provider() is provider]
+
+    def observe_active(self, options: CallbackOptions) -> Iterable[Observation]:
+        buffers = [own._buffer() for own in self._together()]
+        # Not a sum: two processors may have been added to one provider.
+        yield Observation(len(set().union(*[buffer.open_agents() for buffer in buffers if buffer is not None])))
+
+    def observe_self_time(self, options: CallbackOptions) -> Iterable[Observation]:
+        inside = sum(own.self_ns + own._before_ns for own in self._together())
+        yield Observation((inside + state.self_ns) / 1e9)
+
+    def observe_dropped(self, options: CallbackOptions) -> Iterable[Observation]:
+        dropped = sum((own._dropped() for own in self._together()), Counter[str]())
+        for reason, count in dropped.items():
+            yield Observation(count, {"reason": reason})
+
+
+def _weakly(thing: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # has no place for it
+        return lambda: thing
 
 
 class Metrics:
@@ -56,14 +117,23 @@ class Metrics:
     """
 
     def __init__(self, provider: metrics_api.MeterProvider | None, buffer: RunBuffer) -> None:
-        meter = metrics_api.get_meter("otel_agentperf", meter_provider=provider)
+        self.own = Own(provider, buffer)
         self._labels = Labels()
         self._lock = RLock()
         self._waiting: deque[Report] = deque()
         self._recording = False
-        self._buffer = buffer
-        self.self_ns = 0
-        """spent in the processor; `state.self_ns` is the rest"""
+        try:
+            self._make(metrics_api.get_meter("otel_agentperf", meter_provider=provider))
+        except Exception as fault:  # noqa: BLE001 - the provider's; the reports do not hang on it
+            _guard.swallowed("metrics", fault)
+            self._make(metrics_api.NoOpMeter("otel_agentperf"))
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
+            )
+
+    def _make(self, meter: metrics_api.Meter) -> None:
+        """Our instruments."""
 
         def histogram(name: str, unit: str, bounds: tuple[float, ...], description: str) -> Any:
             return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
@@ -83,18 +153,15 @@ class Metrics:
         self._lookups = meter.create_counter(names.METRIC_CACHE_LOOKUPS, "1", "Cache look-ups")
         self._cost = meter.create_counter(names.METRIC_COST, "{USD}", "Cost of runs, where all of it is known")
         self._time_saved = meter.create_counter(names.METRIC_CACHE_TIME_SAVED, "s", "Time that cache hits saved")
+        own = self.own
         meter.create_observable_up_down_counter(
-            names.METRIC_AGENTS_ACTIVE, [self._observe_active], "1", "Agents running now"
+            names.METRIC_AGENTS_ACTIVE, [own.observe_active], "1", "Agents running now"
         )
         meter.create_observable_counter(
-            names.METRIC_SELF_TIME, [self._observe_self_time], "s", "Time spent inside the plugin"
+            names.METRIC_SELF_TIME, [own.observe_self_time], "s", "Time spent inside the plugin"
         )
-        meter.create_observable_counter(names.METRIC_SELF_DROPPED, [self._observe_dropped], "1", "Spans not analysed")
+        meter.create_observable_counter(names.METRIC_SELF_DROPPED, [own.observe_dropped], "1", "Spans not analysed")
         meter.create_observable_counter(names.METRIC_SELF_ERRORS, [_observe_errors], "1", "Errors swallowed")
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
-            )
 
     def record(self, report: Report) -> None:
         """A run has ended. Other instrumentations record their spans themselves, so the GenAI metrics are those
@@ -152,16 +219,6 @@ class Metrics:
                     self._lookups.add(count, {**name, "hit": hit})
             if cache.time_saved_s:
                 self._time_saved.add(cache.time_saved_s, name)
-
-    def _observe_active(self, options: CallbackOptions) -> Iterable[Observation]:
-        yield Observation(self._buffer.open_agents())
-
-    def _observe_self_time(self, options: CallbackOptions) -> Iterable[Observation]:
-        yield Observation((self.self_ns + state.self_ns) / 1e9)
-
-    def _observe_dropped(self, options: CallbackOptions) -> Iterable[Observation]:
-        for reason, count in list(self._buffer.dropped.items()):
-            yield Observation(count, {"reason": reason})
 
 
 _CALL_LABELS = {

@@ -90,6 +90,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
         self._enabled = self._config.enabled
         self._buffer = RunBuffer(self._config.max_runs, self._config.max_spans, self._config.max_age_s)
         self._metrics = Metrics(meter_provider, self._buffer)
+        self._own = self._metrics.own
         self._reporter: Reporter | None = None
         self._sees_endings = False
         self._postponing = Postponing(self)
@@ -122,12 +123,14 @@ class AgentPerfSpanProcessor(SpanProcessor):
             sensors = (self._reporter or self._loaded_late(span)).sensors
             if bucket is not None and (bucket.mark is None or began >= sensors.due_ns or sensors.are_watching()):
                 sensors.span_started(name, context, bucket, is_agent, began)
+                if bucket.orphan and names.SCORE in attributes:
+                    bucket.orphan = False  # a report of ours on a span of its own: nothing is lost
         except Exception as fault:  # noqa: BLE001 - ours; it would reach the user's program
             _guard.swallowed("processor.on_start", fault)
         except BaseException:  # Ctrl-C: nobody is given the span, so nobody else could end it
             span.end()
             raise
-        self._metrics.self_ns += perf_counter_ns() - began
+        self._own.self_ns += perf_counter_ns() - began
 
     on_start.only_names = True  # type: ignore[attr-defined]  # see capture.tracing.State.may_wait
 
@@ -145,7 +148,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
             with _guard.guard("processor.on_ending"):
                 span._span_processor.on_end(span._readable_span())
             raise
-        self._metrics.self_ns += perf_counter_ns() - began
+        self._own.self_ns += perf_counter_ns() - began
 
     def on_end(self, span: ReadableSpan) -> None:
         """Where no `_on_ending` came (another SDK, a processor that wraps us and does not pass it on), the span
@@ -223,7 +226,7 @@ class AgentPerfSpanProcessor(SpanProcessor):
     def _finish_later(self, run: _EndedRun) -> None:
         began = perf_counter_ns()
         self._finish(run)
-        self._metrics.self_ns += perf_counter_ns() - began
+        self._own.self_ns += perf_counter_ns() - began
 
     def _ends_run(self, bucket: Bucket, span: ReadableSpan, context: SpanContext, is_root: bool) -> bool:
         attributes = attributes_of(span)

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -28,6 +29,9 @@ class Bucket:
     orphan: bool = False
     """its root's parent is of this process, but was never seen: it is late, or came from elsewhere"""
     outer: Bucket | None = None
+    root: Any = None
+    """the live span of a local root, until it ends: a run that is open at the end is reported even where the program
+    has lost its span"""
     mark: Any = None
     """the caller's: what the process had used when the root started"""
     records: list[Any] = field(default_factory=list)
@@ -58,7 +62,8 @@ class Bucket:
 @dataclass(slots=True, eq=False)
 class _Trace:
     started: float
-    open_spans: dict[int, Any] = field(default_factory=dict)
+    open_spans: dict[int, Callable[[], Any]] = field(default_factory=dict)
+    """references to the live spans, weak ones: what the program lost without ending it may hold megabytes"""
     open_agents: set[int] = field(default_factory=set)
     buckets: dict[int, Bucket] = field(default_factory=dict)
     """of the spans of its open buckets, open or ended, by span id"""
@@ -97,6 +102,8 @@ class RunBuffer:
             bucket = trace.buckets.get(parent_id)  # type: ignore[arg-type]  # None is nobody's id
             if bucket is None or is_agent:
                 bucket = self._bucket(trace, span_id, parent_id, bucket, is_agent)
+                if bucket.outer is None and bucket.root_id == span_id:
+                    bucket.root = span
             size = bucket.size
             if size >= self._max_spans or (self._size >= self._most and not self._make_room(trace_id)):
                 bucket.dropped += 1
@@ -107,7 +114,10 @@ class RunBuffer:
             self._size += 1
             bucket.members.append(span_id)
             trace.buckets[span_id] = bucket
-            trace.open_spans[span_id] = span
+            try:
+                trace.open_spans[span_id] = weakref.ref(span)
+            except TypeError:  # has no place for it
+                trace.open_spans[span_id] = partial(_itself, span)
             if is_agent:
                 trace.open_agents.add(span_id)
             return bucket
@@ -132,6 +142,7 @@ class RunBuffer:
         may yet turn out to be an agent, as long as there is room."""
         with self._lock:
             bucket.closed = True
+            bucket.root = None
             trace = self._traces.get(trace_id)
             if trace is not None:
                 self._release(trace, bucket)
@@ -155,16 +166,20 @@ class RunBuffer:
         trace = self._traces.get(trace_id)
         return trace is not None and trace.open_runs > 0
 
-    def open_agents(self) -> int:
-        """How many agents are running."""
+    def open_agents(self) -> set[tuple[int, int]]:
+        """The agents that are running, by trace and span id."""
         with self._lock:
-            return sum(len(trace.open_agents) for trace in self._traces.values())
+            return {(trace_id, span_id) for trace_id, trace in self._traces.items() for span_id in trace.open_agents}
 
     def open_ancestors(self, trace_id: int, parent_id: int | None) -> Iterator[Any]:
-        """The live spans above, nearest first, as far as they are open."""
+        """The live spans above, nearest first, as far as they are open. They end also where span ids that are used
+        twice lead in a circle."""
         trace = self._traces.get(trace_id)
-        while trace is not None and parent_id is not None:
-            span = trace.open_spans.get(parent_id)
+        if trace is None:
+            return
+        for _ in range(len(trace.open_spans)):
+            reference = None if parent_id is None else trace.open_spans.get(parent_id)
+            span = None if reference is None else reference()
             if span is None:
                 return
             yield span
@@ -172,13 +187,15 @@ class RunBuffer:
             parent_id = None if parent is None or parent.is_remote else parent.span_id
 
     def drain(self) -> list[tuple[Bucket, list[Any]]]:
-        """Everything that never ended, at the process's end: buckets with their open spans."""
+        """Everything that never ended, at the process's end: buckets with their open spans, those that are alive."""
         with self._lock:
             left: dict[int, tuple[Bucket, list[Any]]] = {}
             for trace in self._traces.values():
-                for span_id, span in trace.open_spans.items():
-                    bucket = trace.buckets[span_id]
-                    left.setdefault(id(bucket), (bucket, []))[1].append(span)
+                for span_id, reference in trace.open_spans.items():
+                    bucket, span = trace.buckets[span_id], reference()
+                    alive = left.setdefault(id(bucket), (bucket, []))[1]
+                    if span is not None:
+                        alive.append(span)
             self._traces.clear()
             self._size = 0
             return list(left.values())
@@ -276,6 +293,10 @@ class RunBuffer:
         self._size = 0
         self._forked = True
         self._lock.release()
+
+
+def _itself(span: Any) -> Any:
+    return span
 
 
 def _at_fork(buffer: RunBuffer) -> None:

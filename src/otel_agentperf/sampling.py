@@ -32,6 +32,9 @@ _ENVIRONMENT = ("deployment.environment.name", "deployment.environment")
 _MOST_SPANS = 50_000
 _MOST_TRACES = 10_000
 _LONGEST_S = 600.0
+_LONG = (str, bytes, tuple)
+_SMALL = 100
+"""characters that an event or link without any is as heavy as"""
 
 
 def start_of(name: str, attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> Start:
@@ -107,14 +110,15 @@ class TailSamplingProcessor(SpanProcessor):
 
     A trace is held until its last span in this process has ended, at most `longest_s` seconds, and of all traces at
     most `most_spans` spans, where one with much text counts as many; beyond that, and at shutdown, what is held is
-    exported. A span that starts after its trace was dropped is dropped, too.
+    exported, unless it belongs to a trace whose runs were to be left out so far. A span that starts after its trace was
+    decided about goes the same way.
     """
 
     def __init__(self, inner: SpanProcessor, most_spans: int = _MOST_SPANS, longest_s: float = _LONGEST_S) -> None:
         self._inner = inner
         self.queues = queues(inner)
-        self._most_spans = most_spans
-        self._longest_s = longest_s
+        self._most_spans = max(most_spans, 0)
+        self._longest_s = max(longest_s, 0.0)
         self._reset()
         call_in_child(self._reset)
 
@@ -128,6 +132,8 @@ class TailSamplingProcessor(SpanProcessor):
             held = self._traces.get(context.trace_id)
             if held is None:
                 held = self._traces[context.trace_id] = _Held(now)
+                if span.parent is not None and not span.parent.is_remote:
+                    held.sampled = self._decided.get(context.trace_id)  # late
             held.open += 1
             too_much = self._too_much(now)
         self._pass_on(too_much)
@@ -161,48 +167,55 @@ class TailSamplingProcessor(SpanProcessor):
     def _ended(self, span: ReadableSpan) -> list[ReadableSpan]:
         """What can be passed on now."""
         context = span.get_span_context()
-        held = self._traces.get(context.trace_id) if context is not None else None
-        if context is None or held is None:
-            return [span]  # begun before us
+        if context is None:
+            return [span]
+        told = (span.attributes or {}).get(names.SAMPLED)
+        held = self._traces.get(context.trace_id)
+        if held is None:  # begun before us, or let go of
+            return _decided(told or self._decided.get(context.trace_id), [span])
         held.open -= 1
         held.spans.append(span)
         weight = _weight(span)
         held.weight += weight
         self._spans += weight
-        told = (span.attributes or {}).get(names.SAMPLED)
         if told is not None:
             held.sampled = bool(held.sampled or told)
-        elif held.sampled is None and context.trace_id in self._dropped and span.parent and not span.parent.is_remote:
-            held.sampled = False
         if held.open > 0 and not held.sampled:
             return []
         if held.open <= 0:
             del self._traces[context.trace_id]
-            if held.sampled is False:
-                self._dropped[context.trace_id] = None
-                if len(self._dropped) > _MOST_TRACES:
-                    self._dropped.popitem(last=False)
+            self._remember(context.trace_id, held)
         return self._released(held)
+
+    def _remember(self, trace_id: int, held: _Held) -> None:
+        """How it was decided about a trace, for its late spans."""
+        if held.sampled is not None:
+            self._decided[trace_id] = held.sampled or self._decided.get(trace_id, False)
+            if len(self._decided) > _MOST_TRACES:
+                self._decided.popitem(last=False)
 
     def _released(self, held: _Held) -> list[ReadableSpan]:
         """Of what is held, all that is to be exported; nothing is held afterwards."""
         spans, held.spans = held.spans, []
         self._spans -= held.weight
         held.weight = 0
-        if held.sampled is False:
-            return []
-        return [_sampled(span) for span in spans] if held.sampled else spans
+        return _decided(held.sampled, spans)
 
     def _too_much(self, now: float) -> list[ReadableSpan]:
         """Of the oldest traces, as long as there are too many of them, too many spans, or they are held too long."""
         found: list[ReadableSpan] = []
         while self._traces:
-            held = next(iter(self._traces.values()))
-            full = self._spans > self._most_spans or len(self._traces) > _MOST_TRACES
-            if not full and now - held.since <= self._longest_s:
+            trace_id, held = next(iter(self._traces.items()))
+            many = len(self._traces) > _MOST_TRACES
+            if not many and self._spans <= self._most_spans and now - held.since <= self._longest_s:
                 break
-            self._traces.popitem(last=False)  # its further spans are passed on as they end
             found += self._released(held)
+            if many or held.sampled is None:
+                del self._traces[trace_id]  # its further spans are passed on as they end
+                self._remember(trace_id, held)
+            else:  # decided, but it goes on: what is left out stays left out, unless a later run in it is wanted
+                held.since = now
+                self._traces.move_to_end(trace_id)
         return found
 
     def _pass_on(self, spans: list[ReadableSpan]) -> None:
@@ -213,13 +226,31 @@ class TailSamplingProcessor(SpanProcessor):
         """At the start, and in a forked child: what is held is the parent's, as may be the lock."""
         self._lock = RLock()
         self._traces: OrderedDict[int, _Held] = OrderedDict()
-        self._dropped: OrderedDict[int, None] = OrderedDict()
+        self._decided: OrderedDict[int, bool] = OrderedDict()
         self._spans = 0
+
+
+def _decided(sampled: Any, spans: list[ReadableSpan]) -> list[ReadableSpan]:
+    """Those of a trace that are to be exported; None: nobody has decided."""
+    if sampled is False:
+        return []
+    return [_sampled(span) for span in spans] if sampled else spans
 
 
 def _weight(span: ReadableSpan) -> int:
     """1, and 1 more for each 1,000 characters that instrumentations have put on it."""
-    return 1 + sum([len(value) for value in (span.attributes or {}).values() if type(value) is str]) // 1_000
+    more: tuple[Any, ...] = (*span.events, *span.links)
+    return 1 + (_text(span.attributes) + sum([_SMALL + _text(one.attributes) for one in more])) // 1_000
+
+
+def _text(attributes: Mapping[str, Any] | None) -> int:
+    """Characters of what is text, also in lists."""
+    values = (attributes or {}).values()
+    return sum([len(value) if type(value) is str else _long(value) for value in values if type(value) in _LONG])
+
+
+def _long(value: Any) -> int:
+    return len(value) if type(value) is bytes else sum([len(part) if type(part) is str else 8 for part in value])
 
 
 def _sampled(span: ReadableSpan) -> ReadableSpan:

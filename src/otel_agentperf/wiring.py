@@ -205,4 +205,4 @@ def _attach(provider: Any, config: _config.Config, meter_provider: Any) -> None:
 def _inside_ns(reference: weakref.ref[AgentPerfSpanProcessor]) -> int:
     """The time that the processor and its like have taken."""
     processor = reference()
-    return 0 if processor is None else processor._metrics.self_ns
+    return 0 if processor is None else processor._own.self_ns

@@ -61,3 +61,8 @@ def test_a_detector_states_every_threshold_it_asks_for(kind):
     source = (DETECTORS / f"{kind}.py").read_text(encoding="utf-8")
     asked = set(re.findall(rf'threshold\(\s*"{kind}\.(\w+)"', source))
     assert asked <= detectors()[kind].THRESHOLDS
+
+
+@pytest.mark.parametrize(("value", "told"), [("", 0), (":critical", 0), (":retry_storm", 0), (":nope", 1)])
+def test_a_sampling_rule_names_a_kind_or_severity_that_there_is(value, told):
+    assert len(list(unknown_names(Config(sampling=f"findings{value}=1,0")))) == told

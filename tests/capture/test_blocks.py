@@ -47,6 +47,13 @@ def test_a_block_hashes_like_a_call(recorded: Recording) -> None:
         assert first.attributes[key] == second.attributes[key]
 
 
+def test_fewer_than_no_tokens_is_not_told(recorded: Recording) -> None:
+    with llm(model="m") as call:
+        call.usage(-7, 5, cache_read_tokens=-1)
+    told = attributes(recorded.one("chat m"))
+    assert {key: value for key, value in told.items() if "usage" in key} == {"gen_ai.usage.output_tokens": 5}
+
+
 def test_usage_hits_and_chunks(recorded: Recording) -> None:
     with llm(model="m", provider="p") as call:
         call.chunk()

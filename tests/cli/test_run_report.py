@@ -90,6 +90,18 @@ def test_a_program_without_agents_gets_a_hint_and_keeps_its_exit_code(folder: Fo
     assert done.document["runs"] == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_SAMPLER", "always_off"), ("OTEL_AGENTPERF_ENABLED", "false")],
+)
+def test_a_setting_that_keeps_runs_from_being_seen_is_named(folder: Folder, setting: str, value: str) -> None:
+    folder.write(PLANNER + "planner()")
+    done = folder.agentperf("run", "app.py", env={setting: value})
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert done.err.startswith("agentperf: app.py made no agent run that was seen: ")
+    assert setting in done.err
+
+
 OWN_PROVIDER = """
 from opentelemetry import trace, metrics
 from opentelemetry.sdk.metrics import MeterProvider

@@ -171,6 +171,19 @@ def test_a_stream_that_is_left_early_ends_well(recorded: Recorded, client: Any) 
     assert "gen_ai.usage.output_tokens" not in attributes
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_that_is_given_out_unread(recorded: Recorded, client: Any, spans: str, streamed: bool) -> None:
+    """The client's own span of one that is parsed later has no tokens."""
+    with AnthropicServer("two words") as server:
+        create = client(Anthropic, server).messages.with_streaming_response.create
+        with create(**ASKED, **({"stream": True} if streamed else {})) as response:
+            parsed = response.parse()
+            assert len(list(parsed)) > 3 if streamed else parsed.content[0].text == "two words"
+    attributes = only(recorded)
+    if streamed or spans == "ours":
+        assert {**attributes, **TOKENS} == attributes
+
+
 def test_a_stream_that_nobody_reads_or_closes(recorded: Recorded, client: Any) -> None:
     with AnthropicServer("two words") as server:
         stream = client(Anthropic, server).messages.create(stream=True, **ASKED)
@@ -234,6 +247,26 @@ def test_a_cancelled_call(recorded: Recorded, client: Any) -> None:
     with AnthropicServer(Slow("late", 1.0)) as server:
         asyncio.run(go(server))
     assert only(recorded)["error.type"] == "CancelledError"
+
+
+@pytest.mark.parametrize("helper", [False, True])
+def test_a_cancelled_stream(recorded: Recorded, client: Any, helper: bool) -> None:
+    async def read(messages: Any) -> None:
+        if helper:
+            async with messages.stream(**ASKED) as stream:
+                assert [text async for text in stream.text_stream]
+        else:
+            assert [event async for event in await messages.create(stream=True, **ASKED)]
+
+    async def go(server: AnthropicServer) -> None:
+        async with client(AsyncAnthropic, server) as asking:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(read(asking.messages), 0.3)
+
+    with AnthropicServer(Slow("many words that nobody waits for", 0.1)) as server:
+        asyncio.run(go(server))
+    assert only(recorded)["error.type"] == "CancelledError"
+    assert recorded.spans[0].status.status_code.name == "ERROR"
 
 
 # --- who makes the spans --------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import pickle
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -355,3 +357,49 @@ def test_an_unhashable_key_fails_as_without_us(recorded: Recorded) -> None:
     for call in (cache.get, cache.__getitem__, cache.__contains__, cache.setdefault):
         with pytest.raises(TypeError, match="unhashable"):
             call([])
+
+
+def _decorated() -> list[Any]:
+    """Decorated in each way that cachetools treats on its own."""
+    lock = threading.Condition()
+    ways: list[dict[str, Any]] = [
+        {},
+        {"lock": threading.RLock()},
+        {"condition": lock},
+        {"lock": lock, "condition": lock},
+    ]
+    asked = [cachetools.cached(LRUCache(9), **way, info=True)(rate) for way in ways]
+    return [*asked, *(cachetools.cached(LRUCache(9), **way)(rate) for way in ways)]
+
+
+def _looks(cached: Any) -> list[Any]:
+    kept = {name for name in vars(cached) if "Mixin__" not in name and name != "cache_clear"}
+    return [type(cached).__name__.replace("Info", "").replace("Basic", ""), kept, getattr(cached, "cache_info", 0)]
+
+
+def test_decorated_functions_look_as_without_us(instrumented: Callable[..., Recorded]) -> None:
+    plain = [_looks(cached) for cached in _decorated()]
+    recorded = instrumented()
+    counted_ones = _decorated()
+    with agent("planner"):
+        for cached in counted_ones:
+            assert cached("USD") == cached("USD") == 6
+    assert caches(recorded) == {"rate": (16, 8)}
+    for before, cached in zip(plain, counted_ones, strict=True):
+        now = _looks(cached)
+        assert now[:2] == before[:2]
+        assert callable(now[2]) if callable(before[2]) else now[2] == before[2]
+        cached.cache_clear()
+        assert not cached.cache
+    uninstrument()
+    assert [cached("USD") for cached in counted_ones] == [6] * 8
+
+
+def test_without_a_cache_there_is_nothing_to_count(recorded: Recorded) -> None:
+    """cachetools 8 refuses it, 7 warns of it, in the line that asked for it."""
+    with warnings.catch_warnings(record=True) as told, contextlib.suppress(TypeError):
+        warnings.simplefilter("always")
+        look_up = cachetools.cached(None, info=True)(rate)  # type: ignore[call-overload]
+        assert look_up("USD") == 6
+        assert look_up.cache_info().misses == 1
+        assert [warning.filename for warning in told] == [__file__]

@@ -264,6 +264,28 @@ def test_a_stream_left_early(recorded: Recorded, server: ModelServer, asynchrono
         _wait_for(recorded, "chat gpt-stub")  # LiteLLM's own threads let go of the stream a little later
     assert counted(recorded.report, "llm") == {"gpt-stub": 1}
     assert recorded.report.errors("llm") == 0
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_clients_stream_ends_with_one_that_is_forgotten(
+    recorded: Recorded, server: ModelServer, asynchronous: bool
+) -> None:
+    """The model call is the run's root: a span of the client's that ended after it would be late."""
+    arguments = to(server, Slow("one two three", 0.01))
+
+    async def main() -> None:
+        async for _ in await acompletion(**arguments, stream=True):
+            break
+
+    if asynchronous:
+        asyncio.run(main())
+    else:
+        for _ in completion(**arguments, stream=True):
+            break
+    gc.collect()
+    _wait_for(recorded, "chat gpt-stub")
+    assert not recorded.report.run.incomplete
+    assert counted(recorded.report, "llm") == {"gpt-stub": 1}
     assert not get_current_span().get_span_context().is_valid
 
 

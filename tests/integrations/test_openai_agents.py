@@ -15,6 +15,7 @@ from agents import (
     InputGuardrailTripwireTriggered,
     MaxTurnsExceeded,
     Model,
+    ModelBehaviorError,
     ModelResponse,
     ModelSettings,
     OpenAIChatCompletionsModel,
@@ -31,7 +32,14 @@ from agents import (
 )
 from agents.tracing import get_trace_provider
 from openai import AsyncOpenAI
-from openai.types.responses import Response, ResponseCompletedEvent, ResponseFunctionToolCall, ResponseOutputMessage
+from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
+    ResponseError,
+    ResponseFailedEvent,
+    ResponseFunctionToolCall,
+    ResponseOutputMessage,
+)
 from openai.types.responses.response_output_text import ResponseOutputText
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -427,6 +435,41 @@ def test_taking_it_back(instrumented: Callable[..., Recorded]) -> None:
     assert get_trace_provider()._multi_processor._processors == processors  # type: ignore[attr-defined]
     asyncio.run(run(planner(says())))
     assert recorded.spans == []
+
+
+@pytest.mark.parametrize("tracing", [True, False])
+def test_a_run_under_way_when_it_is_taken_back_is_told_whole(
+    instrumented: Callable[..., Recorded], tracing: bool
+) -> None:
+    set_tracing_disabled(not tracing)
+    recorded = instrumented()
+
+    async def main() -> None:
+        async for event in Runner.run_streamed(planner(*TWO_TURNS), "hello secret").stream_events():
+            if event.type == "raw_response_event":
+                otel_agentperf.uninstrument()
+        await run(planner(says()))
+
+    asyncio.run(main())
+    assert recorded.traces == 1
+    assert counted(recorded.report, "agent") == {"planner": 1}
+    assert not recorded.report.run.incomplete
+    assert not get_current_span().get_span_context().is_valid
+    otel_agentperf.instrument()
+    otel_agentperf.uninstrument()
+    assert get_trace_provider()._multi_processor._processors == ()  # type: ignore[attr-defined]
+
+
+def test_a_response_that_fails_in_its_stream_is_a_failed_model_call(recorded: Recorded) -> None:
+    class Failing(Custom):
+        async def stream_response(self, *args: Any, **kwargs: Any) -> Any:
+            error = ResponseError(code="rate_limit_exceeded", message="secret")
+            failed = whole([]).model_copy(update={"status": "failed", "error": error})
+            yield ResponseFailedEvent(response=failed, sequence_number=1, type="response.failed")
+
+    with pytest.raises(ModelBehaviorError):
+        asyncio.run(streamed(Agent("planner", model=Failing())))
+    assert (recorded.one("chat custom-1").attributes or {})["error.type"] == "rate_limit_exceeded"
 
 
 def test_spans_of_another_processor_are_inside_ours_however_it_was_registered(recorded: Recorded) -> None:

@@ -266,6 +266,19 @@ def test_cancellation(strands: Recorded) -> None:
         assert attributes(strands, name)["error.type"] == "CancelledError", name
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_tool_that_ends_the_program(strands: Recorded, kind: type[BaseException]) -> None:
+    @tool
+    def get_lost(city: str) -> None:
+        """Ends it all."""
+        raise kind("enough")
+
+    with pytest.raises(kind, match="enough"):
+        agent("planner", [("get_lost", {"city": "Paris"})], tools=[get_lost])("hi")
+    assert attributes(strands, "execute_tool get_lost")["error.type"] == kind.__name__
+    assert attributes(strands, "invoke_agent planner")["error.type"] == "CancelledError"
+
+
 @pytest.mark.parametrize("then", ["more to do", "the end"])
 def test_a_stream_that_is_left_early_ended_well(strands: Recorded, then: str) -> None:
     async def leave() -> None:

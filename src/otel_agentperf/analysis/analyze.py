@@ -19,7 +19,7 @@ from .replay import merge, movable, replay
 
 THRESHOLDS = frozenset({"min_saving_s", "min_saving_share", "critical_share"})
 """the user's that are about findings of every kind"""
-_SEVERITIES = ("critical", "warning", "info")
+SEVERITIES = ("critical", "warning", "info")
 _LEAST_S = 0.1
 _MOST_OF_A_KIND = 64
 """findings: nobody reads more, each is an event on the root, and each is compared with each"""
@@ -104,7 +104,7 @@ def bottlenecks(run: AgentRun) -> tuple[tuple[Finding, ...], int]:
 
 def _rank(finding: Finding) -> tuple[int, float]:
     """Worst first."""
-    return _SEVERITIES.index(finding.severity), -finding.saving_s
+    return SEVERITIES.index(finding.severity), -finding.saving_s
 
 
 def _named(run: AgentRun, finding: Finding) -> Finding:

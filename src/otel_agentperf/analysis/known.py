@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._config import Config
-from .analyze import THRESHOLDS, detectors
+from .analyze import SEVERITIES, THRESHOLDS, detectors
 
 
 def unknown_names(config: Config) -> Iterator[str]:
-    """A sentence for each threshold that no detector asks for, and each suppressed kind that none finds."""
+    """A sentence for each threshold that no detector asks for, and each kind that none finds."""
     for name in config.threshold_map():
         fault = _threshold_fault(name.partition("@")[0])
         if fault:
@@ -18,6 +18,10 @@ def unknown_names(config: Config) -> Iterator[str]:
         if suppression.kind and "*" not in suppression.kind and suppression.kind not in detectors():
             kinds = ", ".join(detectors())
             yield f"{config.where('suppress')}: there is no kind {suppression.kind}; it suppresses nothing ({kinds})"
+    for rule in config.sampling_rules():
+        if rule.condition == "findings" and rule.value and rule.value not in (*SEVERITIES, *detectors()):
+            known = ", ".join((*SEVERITIES, *detectors()))
+            yield f"{config.where('sampling')}: there are no findings {rule.value}; no run meets {rule.key} ({known})"
 
 
 def _threshold_fault(name: str) -> str:

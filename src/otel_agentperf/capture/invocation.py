@@ -78,7 +78,7 @@ class Invocation:
         self._compared = True
         self._result: Any = _NONE
         self._cpu_ns = -1
-        parent = getattr(span, "parent", None)
+        parent = getattr(span, "parent", None) if self._recording else None
         self._parent_id: int = parent.span_id if parent is not None else 0
 
     def arguments(self, values: Any) -> None:
@@ -128,8 +128,8 @@ class Invocation:
         with _guard.guard("invocation.usage"):
             told = (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens)
             for key, value in zip(_USAGE_KEYS, told, strict=True):
-                if value is not None:
-                    self._values[key] = sanitize.number(int(value))
+                if value is not None and (number := int(value)) >= 0:
+                    self._values[key] = sanitize.number(number)
 
     def hit(self, hit: bool) -> None:
         """Say whether a cache look-up found something."""
@@ -166,20 +166,19 @@ class Invocation:
         if self._ended:
             return
         self._ended = True
-        began = time.perf_counter_ns()
         try:
             if self._recording:
                 self._describe(error, result)
         except Exception as fault:  # noqa: BLE001 - ours; the span ends all the same
             _guard.swallowed("invocation.end", fault)
         finally:  # Ctrl-C in the middle of it: the span ends all the same
-            state.self_ns += time.perf_counter_ns() - began
             try:
                 self.span.end(self._ended_ns)
             except Exception as fault:  # noqa: BLE001 - some processor's or exporter's
                 _guard.swallowed("span.end", fault)
 
     def _describe(self, error: BaseException | None, result: Any) -> None:
+        began = time.perf_counter_ns()
         values = self._values
         if self._cpu_ns >= 0:
             values[names.CPU_TIME] = self._cpu_time_ns() / 1e9
@@ -194,6 +193,7 @@ class Invocation:
             state.siblings.forget(own_id)
             if error is None and self._parent_id and self._compared:
                 state.siblings.ended(self._parent_id, own_id, self._args_text, text)
+        state.self_ns += time.perf_counter_ns() - began
 
     def _cpu_time_ns(self) -> int:
         """The clock is a system call, as dear as a third of a span: what took less than it can tell was busy."""

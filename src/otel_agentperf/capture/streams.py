@@ -218,19 +218,20 @@ def _broken_off(invocation: Invocation, finish: Ended | None, error: BaseExcepti
 
 
 _being_read: dict[int, list[Invocation]] = {}
-"""async streams by the id of the span around them: when their reader is closed, the event loop closes them later"""
+"""streams by the id of the span around them: when their reader is closed, they are closed, or forgotten, later"""
 
 
 def reading(invocation: Invocation) -> None:
-    """Somebody reads from this async stream, until `read`."""
+    """Somebody reads from this stream, until `read`."""
     _being_read.setdefault(invocation._parent_id, []).append(invocation)
 
 
 def read(invocation: Invocation) -> None:
     """It is over; once is enough."""
     streams = _being_read.get(invocation._parent_id)
-    if streams is not None and invocation in streams:
-        streams.remove(invocation)
+    if streams is not None:
+        with suppress(ValueError):  # read already, here or on another thread
+            streams.remove(invocation)
         if not streams:
             _being_read.pop(invocation._parent_id, None)
 

@@ -19,7 +19,7 @@ import click
 from click.globals import pop_context, push_context
 from opentelemetry import trace
 
-from .. import _guard
+from .. import _config, _guard
 from ..model import Report
 from ..processor import on_report, processor_of
 from ._fail_on import FAILED, Gate, fail_on_option
@@ -188,8 +188,7 @@ class _Session:
         with self._lock:
             reports = list(self._reports.values())
         if not reports:
-            _say(f"{self._program} made no agent run that was seen. Supported libraries are traced by themselves; "
-                 "mark your own code with @agent and @tool, or name it in OTEL_AGENTPERF_WRAP.")  # fmt: skip
+            _say(f"{self._program} made no agent run that was seen{_why_none()}")
         dropped = sum(self._processor.dropped.get(reason, 0) for reason in ("full", "old")) if self._processor else 0
         if dropped:
             _say(f"{dropped:,} spans were dropped: more of one run, more runs at once, or for longer, than "
@@ -269,6 +268,20 @@ def _identity(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _why_none() -> str:
+    """The setting that keeps runs from being seen, otherwise what makes them."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ": OTEL_SDK_DISABLED is true."
+    if os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower().endswith("always_off"):
+        return ": OTEL_TRACES_SAMPLER leaves all of them out."
+    if not _config.load().enabled:
+        return ": otel-agentperf is not enabled (OTEL_AGENTPERF_ENABLED)."
+    return (
+        ". Supported libraries are traced by themselves; mark your own code with @agent and @tool, "
+        "or name it in OTEL_AGENTPERF_WRAP."
+    )
 
 
 def _say(message: str) -> None:

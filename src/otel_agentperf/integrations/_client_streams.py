@@ -9,7 +9,7 @@ from __future__ import annotations
 import _thread
 from collections.abc import AsyncIterator, Callable, Iterator
 from copy import copy
-from typing import Any
+from typing import Any, Protocol
 
 from .. import _guard
 from ..capture.invocation import Invocation
@@ -18,6 +18,12 @@ from ..capture.streams import read, reading
 Note = Callable[[Invocation, Any], None]
 """looks at one chunk: tokens, time to the first one"""
 _PATIENCE_S = 0.05
+
+
+class Stoppable(Protocol):
+    """A call, or what stands for one."""
+
+    def stop(self) -> None: ...
 
 
 class _Watched:
@@ -29,6 +35,7 @@ class _Watched:
         self._note = note
         self._open = True
         invocation._cpu_ns = -1  # the reader's time lies in between
+        reading(invocation)
 
     def stop(self) -> None:
         """The reader is done, at the end or earlier."""
@@ -50,7 +57,8 @@ class _Watched:
     def __del__(self) -> None:
         if self._open:
             self._over()
-            _stop_elsewhere(self._invocation)
+            if not self._invocation._ended:
+                _stop_elsewhere(self._invocation)
 
 
 class WatchedIterator(_Watched):
@@ -80,10 +88,6 @@ class WatchedIterator(_Watched):
 
 class WatchedAsyncIterator(_Watched):
     """The same for an async stream."""
-
-    def __init__(self, invocation: Invocation, iterator: Any, note: Note) -> None:
-        super().__init__(invocation, iterator, note)
-        reading(invocation)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -147,7 +151,7 @@ def closed(wrapped: Callable[..., Any], stream: Any, args: tuple[Any, ...], kwar
     return wrapped(*args, **kwargs)
 
 
-def _stop_elsewhere(invocation: Invocation) -> None:
+def _stop_elsewhere(invocation: Stoppable) -> None:
     """End the span of a forgotten stream. The garbage collector may run while this thread holds a lock of the SDK's,
     so another thread ends the span; it is waited for only so long that a held lock is no deadlock."""
     done = _thread.allocate_lock()

@@ -95,6 +95,11 @@ class Processor:
         self.active = False
         self._open: WeakKeyDictionary[Any, OpenSpan] = WeakKeyDictionary()
 
+    @property
+    def is_busy(self) -> bool:
+        """Is anything open?"""
+        return bool(self._open)
+
     def on_trace_start(self, trace: Any) -> None:
         with _guard.guard("openai_agents.trace_start"):
             if self.active:

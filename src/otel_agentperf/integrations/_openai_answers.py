@@ -7,6 +7,10 @@ from typing import Any
 from .. import _semconv as names
 from ..capture.invocation import Invocation
 from ..capture.usage import get, tokens_of
+from ._spans import named_error
+
+FAILED = ("response.failed", "error")
+"""events of a streamed response that has failed"""
 
 
 def tell(invocation: Invocation, answer: Any) -> None:
@@ -24,6 +28,12 @@ def said(answer: Any) -> tuple[Any, ...]:
         told = [get(choice, "message") or get(choice, "text") for choice in choices]
         return ([item if isinstance(item, str) else _message(item) for item in told],)
     return ([_message(item) for item in output],) if isinstance(output, list) else ()
+
+
+def failure(told: Any) -> BaseException:
+    """What a failed response, or the event that says so, is told as."""
+    code = get(get(told, "error"), "code") or get(told, "code")
+    return named_error(code if isinstance(code, str) and code else "response_failed")
 
 
 def _message(item: Any) -> dict[str, Any]:

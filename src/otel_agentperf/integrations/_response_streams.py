@@ -83,8 +83,7 @@ class _Watched:
 
     def forgotten(self) -> None:
         if self._invocation is not None and not self._invocation._ended:
-            stoppable: Any = self
-            _stop_elsewhere(stoppable)
+            _stop_elsewhere(self)
 
     def stop(self) -> None:
         """Nobody will read any more."""

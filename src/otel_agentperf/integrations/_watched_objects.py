@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from .. import _guard
 from ..capture.invocation import Invocation, attach, detach
+from ..capture.streams import stop_inner
 from ._client_streams import _stop_elsewhere
 
 Finish = Callable[[Invocation, Any], None]
@@ -29,6 +30,7 @@ class _Watch:
     def stop(self, stream: Any) -> None:
         self.is_open = False
         with _guard.guard("watched stream"):
+            stop_inner(self.invocation)
             self.finish(self.invocation, stream)
         self.invocation.stop()
 
@@ -39,7 +41,18 @@ class _Watch:
     def __del__(self) -> None:
         if self.is_open:
             self.is_open = False
-            _stop_elsewhere(self.invocation)
+            _stop_elsewhere(_Left(self.invocation))
+
+
+class _Left:
+    """The call of a forgotten stream: the client's stream below it is forgotten, too, but only after it."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+
+    def stop(self) -> None:
+        stop_inner(self._invocation)
+        self._invocation.stop()
 
 
 class WatchedObjects:

@@ -7,6 +7,8 @@ off, a provider of its own), there is one of ours. Its own retries are shown eit
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +23,7 @@ from ._client_streams import closed, iterated, watched
 from ._native_spans import Completion, current_span, reaches_us
 from ._openai_attempts import end_attempts, patch_attempts
 from ._spans import named_error
+from ._unread_responses import UnreadResponses
 
 MODULES = ("anthropic",)
 DISTRIBUTION = "anthropic"
@@ -33,6 +36,7 @@ LIMITS = (
 )
 
 _CLIENT = "anthropic._base_client"
+_TRACING = "anthropic._tracing"
 _RUNNER = "anthropic.lib.tools._beta_runner"
 _SCOPE = "com.anthropic.sdk.python"
 _PATH = "/v1/messages"
@@ -47,11 +51,20 @@ def patch(patches: Patches) -> None:
     for stream in ("Stream.close", "AsyncStream.close"):
         patches.wrap("anthropic._streaming", stream, closed)
     patches.wrap("anthropic._streaming", "AsyncStream.__aiter__", iterated)
-    for module, name, wrapper in ((_CLIENT, "finish_api_call_span", _finishing), (_RUNNER, "tool_use_span", _tool)):
-        found = _import(module)
-        if hasattr(found, name):
-            patches.wrap(module, name, wrapper)
+    for module, path, wrapper in (
+        (_CLIENT, "finish_api_call_span", _finishing),
+        (_TRACING, "FirstEnd.end", _stream_ending),
+        (_RUNNER, "tool_use_span", _tool),
+    ):
+        if hasattr(_import(module), path.partition(".")[0]):
+            patches.wrap(module, path, wrapper)
+    _unread.patch(patches, "anthropic._response")
     patch_attempts(patches, _CLIENT)
+
+
+def unpatch() -> None:
+    """End the calls whose answers nobody has read yet."""
+    _unread.unpatch()
 
 
 def _import(module: str) -> Any:
@@ -87,11 +100,18 @@ def _provider(client: Any) -> str:
 
 def _answered(invocation: Invocation, answer: Any) -> Any:
     """An answer ends the call; a stream ends it when it has been read."""
-    parsed = _parsed(answer)
-    if not watched(invocation, parsed, _note):
-        _tell(invocation, parsed, _tokens(get(parsed, "usage")))
-        invocation.stop(*_said(parsed))
+    if not _unread.add(answer, invocation):
+        _finish(invocation, _parsed(answer))
     return answer
+
+
+def _finish(invocation: Invocation, answer: Any) -> None:
+    if not watched(invocation, answer, _note):
+        _tell(invocation, answer, _tokens(get(answer, "usage")))
+        invocation.stop(*_said(answer))
+
+
+_unread = UnreadResponses(_finish)
 
 
 def _parsed(answer: Any) -> Any:
@@ -174,6 +194,16 @@ def _complete(invocation: Invocation, result: Any) -> None:
         invocation.fail(error)  # the client's own word for it replaces ours; of a cancellation it has none
     else:
         invocation.stop(*_said(_parsed(get(result, "data"))))
+
+
+def _stream_ending(wrapped: Callable[..., Any], observer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """(how, error): a stream is over. To the client one whose reading was cancelled is one that was closed."""
+    with _guard.guard("anthropic.stream_end"):
+        span, raised = get(get(observer, "inner"), "_span"), sys.exc_info()[1]
+        ends = span is not None and "closed" in args and not get(observer, "_ended") and reaches_us(span)
+        if ends and isinstance(raised, asyncio.CancelledError):
+            Completion("llm", span).fail(raised)
+    return wrapped(*args, **kwargs)
 
 
 def _tool(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from threading import get_ident
@@ -103,13 +104,26 @@ class _ClassCounter:
 class _Function(CachedFunction):
     """A function under `@cached`."""
 
-    __slots__ = ()
+    __slots__ = ("_info",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function, "cachetools")
+        self._info: Any = None
+
+    def hide_info(self, cached: Any) -> None:
+        """The statistics are kept for us: who did not ask for them does not see them."""
+        self._info = vars(cached).get("cache_info")
+        if self._info is not None:
+            cached.cache_info = None  # as cachetools 7 has it
+        else:
+            kind: Any = type(cached)
+            cached.__class__ = _without_info(kind)
 
     def statistics(self, cached: Any) -> tuple[int, int]:
         """Read past `cache_info()`, which lets a TTLCache drop what has expired: not ours to do, on any thread."""
         kept = {name.rpartition("__")[2]: value for name, value in vars(cached).items() if "Mixin__" in name}
         if not kept:  # cachetools 7 keeps them in a closure
-            info = cached.cache_info
+            info = self._info or cached.cache_info
             kept = dict(zip(info.__code__.co_freevars, (cell.cell_contents for cell in info.__closure__), strict=True))
         return kept["hits"], kept["misses"]
 
@@ -335,12 +349,32 @@ def _counted_missing(original: Callable[..., Any], counter: _ClassCounter) -> Ca
     return missing
 
 
+@functools.cache
+def _without_info(cls: type) -> type:
+    """The same class, without the method that `cached(…, info=True)` adds."""
+
+    def missing(self: Any) -> Any:
+        raise AttributeError("cache_info")
+
+    return type(cls.__name__, (cls,), {"__module__": cls.__module__, "cache_info": property(missing)})
+
+
 def _cached(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     plain = wrapped(*args, **kwargs)
-    counting = plain if len(args) > 4 else wrapped(*args, **{**kwargs, "info": True})
+    if (args[0] if args else kwargs.get("cache")) is None:
+        return plain  # cachetools 7: a function without a cache
+    counting = wrapped(*args[:4], **{**kwargs, "info": True})
+    asked = args[4] if len(args) > 4 else kwargs.get("info", False)
 
     def decorator(function: Any) -> Any:
-        return _decorated(_Function(function, "cachetools"), counting) if is_users(function) else plain(function)
+        if not is_users(function):
+            return plain(function)
+        watched = _Function(function)
+        cached = _decorated(watched, counting)
+        if not asked:
+            with _guard.guard("cachetools.info"):
+                watched.hide_info(cached)
+        return cached
 
     return functools.update_wrapper(decorator, plain, updated=())
 
@@ -364,11 +398,21 @@ def _decorated(watched: _Function | _Method, decorate: Callable[[Any], Any]) -> 
     inner = functools.update_wrapper(watched.inner(), watched.function)
     cached = decorate(inner)
     cached.__wrapped__ = watched.function
+    _tidy(cached)
     with _guard.guard("cachetools"):
         if isinstance(watched, _Function):
             watched.watch(cached)
         _registry.add(watched)
     return cached
+
+
+def _tidy(cached: Any) -> None:
+    """Take away what cachetools copied from our partial: its note, and names that a function has outside of this."""
+    attributes = vars(cached)
+    attributes.pop("agentperf", None)
+    if isinstance(cached, types.FunctionType):
+        for name in functools.WRAPPER_ASSIGNMENTS:
+            attributes.pop(name, None)
 
 
 def _counts_since_last_time() -> Iterator[CacheCounts]:

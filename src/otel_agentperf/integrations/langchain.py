@@ -1,4 +1,4 @@
-"""LangChain and LangGraph: graphs as agents, tools, chat models, retrievers.
+"""LangChain and LangGraph: graphs as agents, tools, models (chat and text), retrievers.
 
 A compiled graph's `invoke` and `ainvoke` go through its `stream` and `astream`, so only these two are wrapped. A graph
 that runs inside a tool or as a node of another graph is an agent below it.
@@ -15,11 +15,11 @@ from opentelemetry.trace import get_current_span
 
 from .. import _guard, sanitize
 from .. import _semconv as names
-from ..capture.callables import Description
+from ..capture.callables import Describe, Description
 from ..capture.invocation import Invocation, error_type, start
 from ..capture.patching import Patches, when_imported
 from ..capture.streams import drive_async_generator, drive_generator
-from ..capture.usage import Usage, get, usage
+from ..capture.usage import Usage, get, tokens_of, usage
 from ._spans import atapped, mark_failed, own_attributes, tapped
 from .langchain_caches import answered_from
 
@@ -30,17 +30,19 @@ SOURCE = "wrapped"
 COVERS = ("agents", "tools", "llm", "tokens", "streaming", "handoffs", "retrieval")
 PARTS = (
     "langgraph.pregel.main", "langchain_core.tools.base", "langchain_core.language_models.chat_models",
-    "langchain_core.retrievers",
+    "langchain_core.language_models.llms", "langchain_core.retrievers",
 )  # fmt: skip
 LIMITS = ("Streams of ChatOpenAI with a base_url carry no tokens unless it is made with stream_usage=True.",)
 
 _UNNAMED = "LangGraph"
 """what a graph is called that nobody gave a name"""
+_ASKED = (names.CHAT, names.TEXT_COMPLETION)
 
 
 def patch(patches: Patches) -> None:
     """Each part when the program imports it: a program may use models without graphs."""
-    for module, patch_part in zip(PARTS, (_patch_graphs, _patch_tools, _patch_models, _patch_retrievers), strict=True):
+    parts = (_patch_graphs, _patch_tools, _patch_models, _patch_text_models, _patch_retrievers)
+    for module, patch_part in zip(PARTS, parts, strict=True):
         when_imported((module,), partial(patch_part, patches, module))
 
 
@@ -63,6 +65,14 @@ def _patch_models(patches: Patches, module: str) -> None:
         patches.trace(module, path, _model, _model_ended)
     patches.wrap(module, "BaseChatModel.stream", _model_stream)
     patches.wrap(module, "BaseChatModel.astream", _model_astream)
+
+
+def _patch_text_models(patches: Patches, module: str) -> None:
+    """Those that take a text and give one (`LLM`)."""
+    for path in ("BaseLLM.generate", "BaseLLM.agenerate"):
+        patches.trace(module, path, _text_model, _text_ended)
+    patches.wrap(module, "BaseLLM.stream", partial(_model_stream, describe=_text_model))
+    patches.wrap(module, "BaseLLM.astream", partial(_model_astream, describe=_text_model))
 
 
 def _patch_retrievers(patches: Patches, module: str) -> None:
@@ -145,11 +155,20 @@ def _error_handled(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, 
 
 def _model(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
     name = _model_name(model, kwargs)
-    attributes = own_attributes(get_current_span())
-    if attributes.get(names.GEN_AI_OPERATION_NAME) == names.CHAT and attributes.get(names.GEN_AI_REQUEST_MODEL) == name:
+    around = own_attributes(get_current_span())
+    asked = around.get(names.GEN_AI_OPERATION_NAME) in _ASKED
+    if asked and around.get(names.GEN_AI_REQUEST_MODEL) == name:
         return None  # a model that cannot stream: its `stream` calls `invoke`
-    messages = kwargs.get("messages", kwargs.get("input", args[0] if args else None))
-    return "llm", name, _provider(model), messages
+    given = next((kwargs[key] for key in ("messages", "prompts", "input") if key in kwargs), args[0] if args else None)
+    return "llm", name, _provider(model), given
+
+
+def _text_model(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description | None:
+    description = _model(model, args, kwargs)
+    if description is None:
+        return None
+    kind, name, attributes, given = description
+    return kind, name, {**(attributes or {}), names.GEN_AI_OPERATION_NAME: names.TEXT_COMPLETION}, given
 
 
 def _model_name(model: Any, kwargs: dict[str, Any]) -> str:
@@ -163,6 +182,14 @@ def _provider(model: Any) -> dict[str, Any] | None:
     except Exception:  # noqa: BLE001 - overridden by every integration: not ours to report
         return None
     return {names.GEN_AI_PROVIDER_NAME: sanitize.name(provider)} if isinstance(provider, str) and provider else None
+
+
+def _text_ended(invocation: Invocation, result: Any) -> Any:
+    generations = get(result, "generations") or ()
+    invocation.usage(*tokens_of(get(result, "llm_output")))
+    _answered_from_cache(invocation, len(generations))
+    invocation.stop([[get(one, "text") for one in row] for row in generations])
+    return result
 
 
 def _model_ended(invocation: Invocation, result: Any) -> Any:
@@ -197,21 +224,25 @@ def _sum(first: int | None, second: int | None) -> int | None:
     return second if first is None else first + (second or 0)
 
 
-def _model_stream(wrapped: Callable[..., Any], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _model_stream(
+    wrapped: Callable[..., Any], model: Any, args: Any, kwargs: dict[str, Any], describe: Describe = _model
+) -> Any:
     total = _Total()
-    begin = partial(_begin_stream, model, args, kwargs)
+    begin = partial(_begin_stream, describe, model, args, kwargs)
     return drive_generator(begin, tapped(wrapped(*args, **kwargs), total.add), partial(_stream_ended, total))
 
 
-def _model_astream(wrapped: Callable[..., Any], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _model_astream(
+    wrapped: Callable[..., Any], model: Any, args: Any, kwargs: dict[str, Any], describe: Describe = _model
+) -> Any:
     total = _Total()
-    begin = partial(_begin_stream, model, args, kwargs)
+    begin = partial(_begin_stream, describe, model, args, kwargs)
     return drive_async_generator(begin, atapped(wrapped(*args, **kwargs), total.add), partial(_stream_ended, total))
 
 
 @_guard.guarded("langchain.stream", None)
-def _begin_stream(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation | None:
-    description = _model(model, args, kwargs)
+def _begin_stream(describe: Describe, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation | None:
+    description = describe(model, args, kwargs)
     return start(*description) if description else None
 
 

@@ -15,9 +15,9 @@ from ..capture.patching import Patches, when_imported
 from ..capture.usage import get
 from ..model import Kind
 from ._client_streams import closed, iterated, watched
-from ._openai_answers import said, tell
+from ._openai_answers import FAILED, failure, said, tell
 from ._openai_attempts import patch_attempts
-from ._spans import named_error
+from ._unread_responses import UnreadResponses
 
 MODULES = ("openai",)
 DISTRIBUTION = "openai"
@@ -61,7 +61,13 @@ def patch(patches: Patches) -> None:
     for path in ("Stream.close", "AsyncStream.close"):
         patches.wrap("openai._streaming", path, closed)
     patches.wrap("openai._streaming", "AsyncStream.__aiter__", iterated)
+    _unread.patch(patches, "openai._response")
     patch_attempts(patches, "openai._base_client")
+
+
+def unpatch() -> None:
+    """End the calls whose answers nobody has read yet."""
+    _unread.unpatch()
 
 
 def _patch_resource(patches: Patches, module: str) -> None:
@@ -90,11 +96,22 @@ def _provider(resource: Any) -> str:
 
 def _answered(invocation: Invocation, answer: Any) -> Any:
     """An answer ends the call; a stream ends it when it has been read."""
-    parsed = _parsed(answer)
-    if not watched(invocation, parsed, _note):
-        tell(invocation, parsed)
-        invocation.stop(*said(parsed))
+    if not _unread.add(answer, invocation):
+        _finish(invocation, _parsed(answer))
     return answer
+
+
+def _finish(invocation: Invocation, answer: Any) -> None:
+    if watched(invocation, answer, _note):
+        return
+    tell(invocation, answer)
+    if get(answer, "status") == "failed":
+        invocation.fail(failure(answer))
+    else:
+        invocation.stop(*said(answer))
+
+
+_unread = UnreadResponses(_finish)
 
 
 def _parsed(answer: Any) -> Any:
@@ -114,6 +131,5 @@ def _note(invocation: Invocation, chunk: Any) -> None:
     told = get(chunk, "response") or chunk
     if get(told, "usage") is not None:
         tell(invocation, told)
-    if kind in ("response.failed", "error"):
-        code = get(get(told, "error"), "code") or get(chunk, "code")
-        invocation.fail(named_error(code if isinstance(code, str) and code else "response_failed"))
+    if kind in FAILED:
+        invocation.fail(failure(told))

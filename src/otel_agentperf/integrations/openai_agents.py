@@ -21,6 +21,7 @@ from ..capture.patching import Patches
 from ..capture.streams import drive_async_generator
 from ..capture.usage import get
 from ._openai_agents_spans import First, Last, OpenSpan, Processor, describe_tool, innermost, record_usage
+from ._openai_answers import FAILED, failure
 from ._spans import atapped, named_error
 
 MODULES = ("agents",)
@@ -46,13 +47,14 @@ def patch(patches: Patches) -> None:
 
 
 def unpatch() -> None:
-    """Take the processors back; from a provider that keeps its processors elsewhere, they are only switched off."""
+    """Take the processors back; from a provider that keeps its processors elsewhere, they are only switched off. While
+    runs are under way, the half stays that ends what has begun."""
     if not _processor.active:
         return
     _processor.active = False
     multi = getattr(sys.modules["agents.tracing"].get_trace_provider(), "_multi_processor", None)
     if multi is not None:
-        multi.set_processors(_others(multi))
+        multi.set_processors([*_others(multi), *([_last] if _processor.is_busy else [])])
 
 
 def _surround(provider: Any) -> None:
@@ -188,15 +190,22 @@ def _model_answered(invocation: Invocation, answer: Any) -> Any:
 
 def _model_streamed(wrapped: Callable[..., Any], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     told: list[Any] = []
+    failed: list[BaseException] = []
 
     def look(event: Any) -> None:
-        found = get(get(event, "response"), "usage")
+        response = get(event, "response")
+        found = get(response, "usage")
         if found is not None:
             told[:] = [found]
+        if get(event, "type") in FAILED:
+            failed[:] = [failure(response or event)]
 
     def ended(invocation: Invocation, result: Any) -> Any:
         record_usage(invocation, told[0] if told else None)
-        invocation.stop()
+        if failed:
+            invocation.fail(failed[0])  # the run says so when it has got the event: its error is another's
+        else:
+            invocation.stop()
         return result
 
     begin = partial(_begin_stream, model, args, kwargs)

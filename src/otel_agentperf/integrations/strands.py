@@ -7,7 +7,6 @@ not inside the agent. Tools that a program calls itself (`agent.tool.search(…)
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -171,7 +170,8 @@ def _tool_ended(wrapped: Callable[..., Any], tracer: Any, args: tuple[Any, ...],
         result = kwargs.get("tool_result", args[1] if len(args) > 1 else None)
         error = kwargs.get("error", args[2] if len(args) > 2 else None)
         call, raised = _closed(span), sys.exc_info()[1]
-        if call is not None and result is None and error is None and isinstance(raised, asyncio.CancelledError):
+        untold = result is None and error is None and raised is not None and not isinstance(raised, Exception)
+        if call is not None and untold:  # a cancellation, Ctrl-C, an exit
             _interrupt(call, raised)
             span.end()  # Strands would call it a success
         elif call is not None:
