@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -261,4 +262,9 @@ def test_help_says_what_to_type(args: list[str]) -> None:
 
 
 def test_the_version_is_told() -> None:
-    assert CliRunner().invoke(main, ["--version"]).stdout.startswith("agentperf, version ")
+    told = CliRunner().invoke(main, ["--version"]).stdout
+    assert told.startswith("agentperf, version ")
+    module = subprocess.run(
+        [sys.executable, "-m", "otel_agentperf", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert module.stdout == told
