@@ -306,7 +306,9 @@ def test_celery(tmp_path: Path) -> None:
     assert types["run 30"] == {"ZeroDivisionError": 1}
     assert types["run 31"] == {"billiard.exceptions.SoftTimeLimitExceeded": 1}
     assert not any(types[f"run {number}"] for number in range(30))
-    assert told(errors) == told(work(None))
+    # Whether Celery itself says so of the process that it kills is a race.
+    plain, ours = ([line for line in told(text) if "(SIGKILL)" not in line] for text in (work(None), errors))
+    assert ours == plain
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
