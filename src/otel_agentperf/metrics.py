@@ -17,7 +17,7 @@ from . import _guard
 from . import _semconv as names
 from ._fork import ForkLock
 from .capture.tracing import SCOPE, state
-from .run_buffer import RunBuffer
+from .run_buffer import RunBuffer, weakly
 from .sanitize import valid
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Own:
         self._before, self._before_ns = Counter[str](), 0
         """of those that are gone"""
         is_global = provider is None or type(provider).__name__ == "_ProxyMeterProvider"  # which stands for it
-        self._provider: Callable[[], Any] = metrics_api.get_meter_provider if is_global else _weakly(provider)
+        self._provider: Callable[[], Any] = metrics_api.get_meter_provider if is_global else weakly(provider)
         with _adding.held():
             gone = [own for own in self._together() if own._buffer() is None]
             for own in gone:
@@ -98,13 +98,6 @@ class Own:
         dropped = sum((own._dropped() for own in self._together()), Counter[str]())
         for reason, count in dropped.items():
             yield Observation(count, {"reason": reason})
-
-
-def _weakly(thing: Any) -> Callable[[], Any]:
-    try:
-        return weakref.ref(thing)
-    except TypeError:  # has no place for it
-        return lambda: thing
 
 
 class Metrics:

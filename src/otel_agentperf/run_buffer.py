@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -114,10 +113,7 @@ class RunBuffer:
             self._size += 1
             bucket.members.append(span_id)
             trace.buckets[span_id] = bucket
-            try:
-                trace.open_spans[span_id] = weakref.ref(span)
-            except TypeError:  # has no place for it
-                trace.open_spans[span_id] = partial(_itself, span)
+            trace.open_spans[span_id] = weakly(span)
             if is_agent:
                 trace.open_agents.add(span_id)
             return bucket
@@ -295,8 +291,12 @@ class RunBuffer:
         self._lock.release()
 
 
-def _itself(span: Any) -> Any:
-    return span
+def weakly(thing: Any) -> Callable[[], Any]:
+    """A reference to `thing` that does not keep it alive, unless it has no place for one."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return lambda: thing
 
 
 def _at_fork(buffer: RunBuffer) -> None:

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import click
 
-from ..analysis.analyze import detectors
+from ..analysis.analyze import SEVERITIES, detectors
 from ..model import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FAILED = 3
 """the exit code; 1 is bad input and 2 a wrong option"""
-_SEVERITIES = ("info", "warning", "critical")
+_SEVERITIES = SEVERITIES[::-1]
 _COMPARISON = re.compile(r"(\w+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*(ms|s|m|)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 _COMPARED: dict[str, tuple[str, bool, Callable[[Report], float]]] = {
